@@ -1,0 +1,280 @@
+"""The one page to read: what goes through the stack, and what a middleware is.
+
+    stream_call() -> Exchange -> middleware -> middleware -> transport
+                                                                |
+               <- chunks <- Reply <- middleware <- middleware <-+
+
+A middleware has the shape of aiohttp's own client middlewares, ``async def __call__(self, request, handler) ->
+reply``, and touches only what both carriers have: ``method, url, headers, body`` of the request, ``status, headers,
+content, release()`` of the reply. So one object serves in the engine and in a plain
+``aiohttp.ClientSession(middlewares=...)``.
+
+What differs between gateways reaches a middleware as facts (`Target`, `Operation`), never as a name to compare.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, Protocol, TypeVar
+
+from multidict import CIMultiDict
+from yarl import URL
+
+from .clock import SYSTEM_CLOCK, Clock
+from .credential import Credential
+from .errors import ModelEngineError, type_name
+from .redact import redact, redact_value
+from .types import Attempt, Governance, LLMResponseChunk, Timeouts
+from .verdict import Answer, Judge, judge_openai
+
+KeySupport = Literal["honoured", "unknown", "refused"]
+"""What a gateway does with an idempotency key: runs the request once, is not known to care, or refuses the request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One thing a gateway can be asked to do.
+
+    Args:
+        name: The operation, in the words of OTel's ``gen_ai.operation.name`` where it has one (``chat``,
+            ``embeddings``).
+        method: HTTP method.
+        path: Path after the root of the base URL.
+        keys: What the gateway does with an idempotency key on this operation.
+        repeatable: Whether running it twice does no harm, as for reads. Others are sent again after a lost answer
+            only with a key.
+    """
+
+    name: str
+    method: str = "POST"
+    path: str = ""
+    keys: KeySupport = "unknown"
+    repeatable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Facts about where a request goes.
+
+    Args:
+        gateway: Name of the dialect, for messages and telemetry; not for decisions.
+        judge: The gateway's verdict table.
+        origin: The only origin that gets the credential.
+        credential: Where the key comes from. `None` sends none.
+        auth_header: Header that carries the key.
+        auth_scheme: Word before the key, ``""`` for none.
+    """
+
+    gateway: str
+    judge: Judge
+    origin: URL | None = None
+    credential: Credential | None = None
+    auth_header: str = "Authorization"
+    auth_scheme: str = "Bearer"
+
+
+@dataclass(slots=True)
+class CallContext:
+    """What belongs to one logical call and survives its attempts.
+
+    Args:
+        target: Where it goes.
+        operation: What is asked for.
+        model: The model asked for. `None` where the operation has none.
+        stream: Whether the answer is to be streamed.
+        deadline: Monotonic time after which the call has failed. `None` for never.
+        idempotency_key: The key the request carries, once there is one.
+        attempts: The ledger.
+        notes: For middlewares to leave things for each other, by their own names.
+    """
+
+    target: Target
+    operation: Operation
+    model: str | None = None
+    stream: bool = False
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    deadline: float | None = None
+    clock: Clock = SYSTEM_CLOCK
+    call_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    started: float = 0.0
+    idempotency_key: str | None = None
+    attempts: list[Attempt] = field(default_factory=list)
+    secrets: set[str] = field(default_factory=set, repr=False)
+    """What must not appear in any text: filled by `Auth` with the keys that were sent."""
+    governance: Governance | None = None
+    """What the head of the answer says about the gateway's decision."""
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def time_left(self) -> float | None:
+        """Seconds until the deadline, not below 0. `None` when there is none."""
+        return None if self.deadline is None else max(0.0, self.deadline - self.clock.monotonic())
+
+    def stamp(self, error: ModelEngineError) -> ModelEngineError:
+        """Write on an error which call it belongs to, and the failure into the ledger; take every secret out of its
+        texts.
+
+        Returns the same error.
+        """
+        if self.attempts and self.attempts[-1].error is None:
+            self.attempts[-1].error = type_name(error)
+            self.attempts[-1].phase = error.phase
+        error.gateway = error.gateway or self.target.gateway
+        error.model_name = error.model_name or self.model
+        error.idempotency_key = error.idempotency_key or self.idempotency_key
+        error.attempts = tuple(self.attempts)
+        error.message = redact(error.message, self.secrets)
+        error.args = (error.message,)
+        error.body = redact_value(error.body, self.secrets)
+        error.headers = {name: redact(value, self.secrets) for name, value in error.headers.items()}
+        return error
+
+
+PLAIN_SESSION = Target("a plain aiohttp session", judge_openai)
+_CONTEXT = "penstock_context"  # attribute under which a context rides on a request of a plain session
+
+
+def context_of(request: Any) -> CallContext:
+    """The context of a request: of an `Exchange` its own; of a request in a plain aiohttp session one made at first
+    use.
+    """
+    context: CallContext | None = getattr(request, "context", None) or getattr(request, _CONTEXT, None)
+    if context is None:
+        method = request.method.upper()
+        repeatable = method in ("GET", "HEAD", "OPTIONS", "PUT", "DELETE")  # RFC 9110 9.2.2
+        context = CallContext(PLAIN_SESSION, Operation("request", method, request.url.path, repeatable=repeatable))
+        context.started = context.clock.monotonic()
+        setattr(request, _CONTEXT, context)
+    return context
+
+
+class Exchange:
+    """One logical request on its way through the stack.
+
+    The body is bytes, encoded once: every attempt sends the same. `headers` may be changed by middlewares; each
+    attempt sends what is there when it reaches the transport.
+    """
+
+    __slots__ = ("body", "context", "decoder", "headers", "method", "url")
+
+    def __init__(
+        self,
+        method: str,
+        url: URL,
+        *,
+        headers: CIMultiDict[str] | None = None,
+        body: bytes | None = None,
+        context: CallContext,
+        decoder: Callable[[Answer], Any],
+    ) -> None:
+        self.method = method
+        self.url = url
+        self.headers: CIMultiDict[str] = headers if headers is not None else CIMultiDict()
+        self.body = body
+        self.context = context
+        self.decoder = decoder
+        """What reads a success: the whole `Answer` of a unary call; for a stream its head, giving a `StreamDecoder`."""
+
+    def __repr__(self) -> str:
+        size = 0 if self.body is None else len(self.body)
+        return f"<Exchange {self.method} {self.url.with_query(None)} {self.context.operation.name}, {size} bytes>"
+
+
+class StreamDecoder(Protocol):
+    """Bytes of a streamed answer in, chunks out. Does no I/O and knows no time."""
+
+    failure: ModelEngineError | None
+    """Set once the stream has failed; chunks decoded before it are still returned."""
+    finished: bool
+    """Whether the terminal mark has been seen: nothing of interest follows."""
+
+    @property
+    def life(self) -> int:
+        """Grows with everything that shows the sender is alive, comments included."""
+        ...
+
+    def feed(self, data: bytes) -> list[LLMResponseChunk]:
+        """Decode one read. Never raises for what the gateway sent: see `failure`."""
+        ...
+
+    def close(self) -> list[LLMResponseChunk]:
+        """The body has ended cleanly: returns what that completes, and sets `failure` when the answer is not
+        complete.
+        """
+        ...
+
+
+class Reply(Protocol):
+    """An opened answer: its head is here, its body is still on the wire.
+
+    In a plain aiohttp session the reply is a ``ClientResponse``, which has `status`, `headers`, `content` and
+    `release()`, and nothing below them.
+    """
+
+    reads: int
+    """Reads of the body that gave at least one chunk."""
+    bytes: int
+    """Bytes of the body received."""
+
+    @property
+    def status(self) -> int: ...
+
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+
+    @property
+    def content(self) -> Any:
+        """The body, with ``await readany() -> bytes``, empty at its end."""
+        ...
+
+    def release(self) -> Any:
+        """Give the connection back, or close it when the body is not at its end. Twice is harmless."""
+        ...
+
+    def abandon_soon(self) -> None:
+        """As `release`, callable from any thread; it happens in a later turn of the loop."""
+        ...
+
+    async def commit(self) -> None:
+        """Wait until the answer stands: a unary body is read and decoded, a stream's first meaningful chunk has come.
+
+        Chunks before it are kept. Until then everything that can go wrong is raised here, so that the call can still
+        be repeated. Twice is harmless.
+        """
+        ...
+
+    async def result(self) -> Any:
+        """The decoded answer of a unary call."""
+        ...
+
+    async def chunks(self) -> list[LLMResponseChunk]:
+        """The chunks of the next read, never an empty list before the end; an empty list at the end of the stream."""
+        ...
+
+    def on_close(self, callback: Callable[[], None]) -> None:
+        """Call back once, when the answer is over in whatever way and its connection is given back."""
+        ...
+
+
+RequestT = TypeVar("RequestT")
+ReplyT = TypeVar("ReplyT")
+
+Handler = Callable[[RequestT], Awaitable[ReplyT]]
+"""What a middleware calls to go on: the next middleware, or the transport. May be called zero, one or more times."""
+
+
+class Middleware(Protocol):
+    """One layer of the stack.
+
+    It may change the request, call the handler zero, one or more times, and must return a reply or raise. A reply
+    that it does not return it must ``release()``. Nothing of it runs per chunk.
+    """
+
+    place: ClassVar[int]
+    """Where it belongs, outermost first, see `penstock.middleware.stack`. Classes without one stand where they are
+    put.
+    """
+
+    async def __call__(self, request: Any, handler: Callable[[Any], Awaitable[Any]], /) -> Any: ...

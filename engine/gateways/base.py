@@ -1,0 +1,92 @@
+"""What a gateway is to the engine: paths, encoders, decoders, verdicts and facts. No I/O, no state, one instance for
+all calls.
+
+A new dialect is a new file with a subclass of `Gateway`, and a line in the registry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from ..errors import ModelEngineError
+from ..exchange import Operation, StreamDecoder
+from ..types import EmbeddingResponse, Governance, LLMResponse, ModelInfo
+from ..verdict import Answer, judge_openai
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request as a gateway wants it, before it has an address.
+
+    Args:
+        operation: What is asked for.
+        body: Members of the JSON body. `None` sends no body.
+        headers: Headers beside those the engine sets.
+        query: Names and values of the query.
+    """
+
+    operation: Operation
+    body: Mapping[str, Any] | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    query: tuple[tuple[str, str], ...] = ()
+
+
+class Gateway:
+    """A dialect. The defaults are those of an OpenAI-compatible gateway without a public address."""
+
+    name: ClassVar[str]
+    base_url: ClassVar[str | None] = None
+    """Where it is, when the user does not say. `None` asks the user."""
+    key_variables: ClassVar[tuple[str, ...]] = ()
+    """Environment variables that may hold the key, first one first."""
+    auth_header: ClassVar[str] = "Authorization"
+    auth_scheme: ClassVar[str] = "Bearer"
+    root_suffix: ClassVar[str] = "/v1"
+    """What a user may have put at the end of the base URL; paths of operations begin with it."""
+
+    chat: ClassVar[Operation]
+    embeddings: ClassVar[Operation]
+    models: ClassVar[Operation]
+    health: ClassVar[Operation]
+
+    def encode_chat(self, model: str, messages: list[Any], params: Mapping[str, Any], *, stream: bool) -> Request:
+        """The request for an answer to messages. `params` go into the body as they are, those given as `None` too."""
+        raise NotImplementedError  # abstract
+
+    def encode_embeddings(self, model: str, inputs: Any, params: Mapping[str, Any]) -> Request:
+        """The request for vectors of a text, a list of texts, or lists of tokens."""
+        raise NotImplementedError  # abstract
+
+    def decode_object(self, answer: Answer) -> dict[str, Any]:
+        """The JSON object of a success.
+
+        Raises:
+            ModelEngineError: It is not one, or it is an error in a success.
+        """
+        raise NotImplementedError  # abstract
+
+    def decode_chat(self, answer: Answer) -> LLMResponse:
+        """The answer of a unary chat."""
+        raise NotImplementedError  # abstract
+
+    def decode_embeddings(self, answer: Answer) -> EmbeddingResponse:
+        """The vectors, in the order of the input."""
+        raise NotImplementedError  # abstract
+
+    def decode_models(self, answer: Answer) -> tuple[ModelInfo, ...]:
+        """The models a gateway offers."""
+        raise NotImplementedError  # abstract
+
+    def stream_decoder(self, head: Answer) -> StreamDecoder:
+        """A decoder for one stream, whose head is here and whose body (empty in `head`) follows."""
+        raise NotImplementedError  # abstract
+
+    def judge(self, answer: Answer) -> ModelEngineError:
+        """What an error answer means."""
+        return judge_openai(answer)
+
+    def governance(self, headers: Mapping[str, str]) -> Governance | None:
+        """What the head of an answer says about the gateway's decision. `None` when nothing."""
+        return None

@@ -1,0 +1,129 @@
+"""What a response says about trying again: `x-should-retry`, `retry-after-ms`, `retry-after`.
+
+The texts come from anywhere, so they are matched, not converted: ``float()`` and ``int()`` accept ``nan``, ``1_000``
+and digits of other scripts. What is not in one of the forms below is treated as absent.
+"""
+
+from __future__ import annotations
+
+import calendar
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+
+_DECIMAL = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,12})?\Z")  # 12 digits are 30,000 years
+_MONTH_NAMES = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_MONTHS = {name: number for number, name in enumerate(_MONTH_NAMES, 1)}
+_DATE_FORMS = (
+    # RFC 9110 5.6.7: IMF-fixdate, then the two obsolete forms a recipient has to accept
+    re.compile(
+        r"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun), (?P<day>[0-9]{2}) (?P<month>[A-Z][a-z]{2}) (?P<year>[0-9]{4}) "
+        r"(?P<hour>[0-9]{2}):(?P<minute>[0-9]{2}):(?P<second>[0-9]{2}) GMT\Z"
+    ),
+    re.compile(
+        r"(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day, (?P<day>[0-9]{2})-(?P<month>[A-Z][a-z]{2})-(?P<year>[0-9]{2}) "
+        r"(?P<hour>[0-9]{2}):(?P<minute>[0-9]{2}):(?P<second>[0-9]{2}) GMT\Z"
+    ),
+    re.compile(
+        r"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun) (?P<month>[A-Z][a-z]{2}) (?P<day>[ 0-9][0-9]) "
+        r"(?P<hour>[0-9]{2}):(?P<minute>[0-9]{2}):(?P<second>[0-9]{2}) (?P<year>[0-9]{4})\Z"
+    ),
+)
+_SKEW = 60.0  # seconds by which the server's clock may differ before dates are read against its own Date header
+
+
+@dataclass(frozen=True, slots=True)
+class RetryHints:
+    """What the server says.
+
+    Args:
+        should_retry: ``x-should-retry``. `None` when absent.
+        after: Seconds to wait at least, not below 0. `None` when absent.
+    """
+
+    should_retry: bool | None = None
+    after: float | None = None
+
+
+def retry_hints(headers: Mapping[str, str], now: float) -> RetryHints:
+    """Read the hints of a response.
+
+    Args:
+        headers: Response headers; look-ups must ignore case. Of several values of one header the largest counts.
+        now: Unix time in seconds at which the response was received.
+    """
+    return RetryHints(_should_retry(headers), _after(headers, now))
+
+
+def parse_http_date(text: str, now: float) -> float | None:
+    """Unix time in seconds of an HTTP date in any of its three forms, `None` for anything else.
+
+    Args:
+        text: The header value.
+        now: Unix time in seconds; a two-digit year more than 50 years ahead of it means the past century (RFC 9110
+            5.6.7).
+    """
+    for form in _DATE_FORMS:
+        if match := form.match(text):
+            return _timestamp(match, now)
+    return None
+
+
+def _should_retry(headers: Mapping[str, str]) -> bool | None:
+    return {"true": True, "false": False}.get(headers.get("x-should-retry", "").lower())
+
+
+def _after(headers: Mapping[str, str], now: float) -> float | None:
+    for name in ("retry-after-ms", "x-ms-retry-after-ms"):
+        milliseconds = [float(value) for value in _values(headers, name) if _DECIMAL.match(value)]
+        if milliseconds:
+            return max(milliseconds) / 1000
+    # LiteLLM hands the provider's header on under a name of its own
+    for name in ("retry-after", "llm_provider-retry-after"):
+        seconds = [wait for value in _values(headers, name) if (wait := _seconds(value, headers, now)) is not None]
+        if seconds:
+            return max(seconds)
+    return None
+
+
+def _values(headers: Mapping[str, str], name: str) -> list[str]:
+    getall = getattr(headers, "getall", None)
+    lines: list[str] = list(getall(name, ())) if getall else [headers[name]] if name in headers else []
+    values: list[str] = []
+    for line in lines:
+        parts = [part.strip(" \t") for part in line.split(",")]
+        # A proxy may have joined two lines into "1, 2"; an HTTP date has a comma of its own.
+        values += parts if len(parts) > 1 and all(map(_DECIMAL.match, parts)) else [line]
+    return values
+
+
+def _seconds(value: str, headers: Mapping[str, str], now: float) -> float | None:
+    if _DECIMAL.match(value):
+        return float(value)
+    instant = parse_http_date(value, now)
+    if instant is None:
+        return None
+    server_now = parse_http_date(headers.get("date", ""), now)
+    if server_now is not None and abs(server_now - now) > _SKEW:
+        now = server_now
+    return max(0.0, instant - now)
+
+
+def _timestamp(match: re.Match[str], now: float) -> float | None:
+    month = _MONTHS.get(match["month"])
+    if month is None:
+        return None
+    year = int(match["year"])
+    if len(match["year"]) == 2:
+        this_year = datetime.fromtimestamp(now, timezone.utc).year
+        year += this_year - this_year % 100
+        if year > this_year + 50:
+            year -= 100
+    try:
+        moment = datetime(
+            year, month, int(match["day"]), int(match["hour"]), int(match["minute"]), min(int(match["second"]), 59)
+        )
+    except ValueError:
+        return None
+    return float(calendar.timegm(moment.timetuple()))

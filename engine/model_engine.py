@@ -1,0 +1,459 @@
+"""The engine: one model at one gateway, its session, its stack, and the calls one can make."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import orjson
+from multidict import CIMultiDict
+from typing_extensions import Self
+from yarl import URL
+
+from penstock.middleware.retry import Retry
+from penstock.middleware.stack import AnyHandler, AnyMiddleware, checked_stack, compose, default_stack
+
+from .clock import SYSTEM_CLOCK, Clock
+from .config import ModelConfig, frozen, resolve_credential, resolve_gateway, resolve_root
+from .credential import KeySource
+from .errors import (
+    ConfigurationError,
+    EngineClosedError,
+    EngineNotStartedError,
+    InvalidRequestError,
+    ModelEngineError,
+    WrongEventLoopError,
+)
+from .exchange import CallContext, Exchange, Operation, Reply, Target
+from .gateways import Gateway, Request
+from .stream import ChatStream
+from .transport import Transport
+from .types import EmbeddingResponse, Health, LLMResponse, Messages, ModelInfo, Timeouts
+
+if TYPE_CHECKING:
+    import aiohttp
+
+    from .verdict import Answer
+
+T = TypeVar("T")
+EngineT = TypeVar("EngineT", bound="ModelEngine")
+
+
+@dataclass(frozen=True)
+class CallOptions:
+    """What a call may say beside its body. Given as keyword arguments of the same names; they do not go into the body.
+
+    Args:
+        timeouts: Clocks for this call, in place of the engine's.
+        timeout: Seconds for the whole call: its deadline.
+        idempotency_key: The caller's own key, 1 to 255 characters of visible ASCII.
+        extra_headers: Headers for this call, over the engine's.
+        extra_query: Names and values for the query, beside the engine's.
+        extra_body: Members of the body, over all others.
+    """
+
+    timeouts: Timeouts | None = None
+    timeout: float | None = None
+    idempotency_key: str | None = None
+    extra_headers: Mapping[str, str] | None = None
+    extra_query: Mapping[str, str] | None = None
+    extra_body: Mapping[str, Any] | None = None
+
+
+_CALL_OPTIONS = tuple(CallOptions.__dataclass_fields__)
+
+
+class ModelEngine:
+    """Calls one model at one gateway.
+
+    Use it as ``async with``, or call `start` and `stop`. One engine serves any number of calls at a time, on the
+    event loop it was started on. All calls take the body's members as keyword arguments (``temperature=0``,
+    ``tools=[...]``), and the names of `CallOptions` beside them.
+
+    Args:
+        model_or_config: The model's name, a `ModelConfig`, a mapping or an object of that shape.
+        gateway: Name of the gateway, or a `Gateway`. `None` takes the configuration's ``engine``.
+        base_url: Where the gateway is, with or without a trailing ``/v1``. `None` takes the configuration's, else the
+            gateway's own.
+        api_key: The key, or a function (sync or async) that returns it, asked for each attempt. `None` takes it from
+            the environment (``OPENAI_API_KEY``, ``NVIDIA_API_KEY``, or the variable the configuration names).
+        middleware: The whole stack, outermost first. `None` is `default_stack()`.
+        timeouts: The clocks.
+        params: Defaults of the request body.
+        default_headers: Headers of every request, over those the engine sets.
+        session: A session to use as it is, with its proxies, TLS and limits; it is left open. `None` makes one.
+        clock: Where time comes from.
+
+    Raises:
+        ConfigurationError: Something in it cannot work; nothing has been opened.
+    """
+
+    def __init__(
+        self,
+        model_or_config: str | ModelConfig | Mapping[str, Any] | Any,
+        *,
+        gateway: str | Gateway | None = None,
+        base_url: str | None = None,
+        api_key: KeySource | None = None,
+        middleware: Sequence[AnyMiddleware] | None = None,
+        timeouts: Timeouts | None = None,
+        params: Mapping[str, Any] | None = None,
+        default_headers: Mapping[str, str] | None = None,
+        session: aiohttp.ClientSession | None = None,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        self.config = config = ModelConfig.of(model_or_config)
+        self.model_name = config.model
+        base_url = base_url if base_url is not None else config.parameters.get("base_url")
+        self.gateway = resolve_gateway(gateway, config, base_url)
+        self._root = resolve_root(self.gateway, base_url)
+        self._target = Target(
+            self.gateway.name,
+            self.gateway.judge,
+            self._root.origin(),
+            resolve_credential(self.gateway, config, api_key, self._root),
+            self.gateway.auth_header,
+            self.gateway.auth_scheme,
+        )
+        self.timeouts, self._unary_deadline = _timeouts_of(config, timeouts)
+        self.body_param_defaults = frozen({**config.body_defaults, **(params or {})})
+        self.default_headers = frozen({**config.default_headers, **_texts("default_headers", default_headers)})
+        self._default_query = config.default_query
+        self._clock = clock
+        self._middleware = checked_stack(_default_stack(config) if middleware is None else middleware)
+        self._transport = Transport(session)
+        self._handler: AnyHandler = compose(self._middleware, self._transport)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._was_started = False
+        self._urls: dict[str, URL] = {}
+
+    def __repr__(self) -> str:
+        state = "running" if self._loop is not None else "stopped" if self._was_started else "not started"
+        return f"<{type(self).__name__} {self.model_name!r} at {self.base_url}, {state}>"
+
+    @property
+    def base_url(self) -> str:
+        """The root that paths are appended to, without a trailing ``/v1``."""
+        return str(self._root).rstrip("/")
+
+    @property
+    def is_running(self) -> bool:
+        return self._loop is not None
+
+    async def start(self) -> None:
+        """Open the session on the running event loop. Twice is harmless.
+
+        Raises:
+            WrongEventLoopError: It runs on another event loop.
+        """
+        loop = asyncio.get_running_loop()
+        if self._loop is None:
+            self._transport.start()
+            self._loop = loop
+            self._was_started = True
+        elif self._loop is not loop:
+            raise self._wrong_loop()
+
+    async def stop(self) -> None:
+        """Close open streams and the session, if it is the engine's own. Twice is harmless; `start` opens it again."""
+        if self._loop is None:
+            return
+        if self._loop is not asyncio.get_running_loop():
+            raise self._wrong_loop()
+        self._loop = None
+        await self._transport.stop()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    async def call(self, messages: Messages, **params: Any) -> dict[str, Any]:
+        """Ask for an answer and return the JSON object as it came.
+
+        Args:
+            messages: A text (one user message), one message, or a sequence of messages.
+            params: Members of the body, and `CallOptions`.
+
+        Raises:
+            InvalidRequestError: The messages are empty, or something cannot be encoded; nothing was sent.
+            ModelEngineError: The call failed, see `penstock.engine.errors`.
+        """
+        reply, _ = await self._chat(messages, params, self.gateway.decode_object)
+        payload: dict[str, Any] = await reply.result()
+        return payload
+
+    async def chat_completion(self, messages: Messages, **params: Any) -> LLMResponse:
+        """Ask for an answer. Arguments and errors as for `call`."""
+        reply, context = await self._chat(messages, params, self.gateway.decode_chat)
+        response: LLMResponse = await reply.result()
+        return _with_ledger(response, context)
+
+    def stream_call(self, messages: Messages, **params: Any) -> ChatStream:
+        """Ask for a streamed answer. Nothing is sent before the stream is read.
+
+        ``stream_options={"include_usage": True}`` is set unless given; ``stream_options=None`` leaves it out.
+        Arguments as for `call`; errors of the call are raised where the stream is read.
+        """
+        options, body = _split(params)
+        model = body.pop("model", self.model_name)
+        body = {**self.body_param_defaults, **body, **(options.extra_body or {})}
+        request = self.gateway.encode_chat(model, to_messages(messages), body, stream=True)
+        exchange = self._exchange(request, options, self.gateway.stream_decoder, model=model, stream=True)
+        return ChatStream(exchange.context, lambda: self._send(exchange))
+
+    def stream_chat_completion(self, messages: Messages, **params: Any) -> ChatStream:
+        """As `stream_call`, under the name that goes with `chat_completion`."""
+        return self.stream_call(messages, **params)
+
+    async def embed(self, input: str | Sequence[Any], **params: Any) -> EmbeddingResponse:
+        """Ask for the vectors of a text, of a list of texts, or of lists of tokens.
+
+        Args:
+            input: At least one text. Vectors come in the same order.
+            params: Members of the body (``dimensions=256``), and `CallOptions`. Defaults of the engine's body are not
+                used here.
+        """
+        if not isinstance(input, (str, list, tuple)) or not input:
+            raise InvalidRequestError("there is nothing to embed: give a text or a list of texts", phase="not_sent")
+        options, body = _split(params)
+        model = body.pop("model", self.model_name)
+        request = self.gateway.encode_embeddings(model, input, {**body, **(options.extra_body or {})})
+        reply, context = await self._unary(request, options, self.gateway.decode_embeddings, model=model)
+        response: EmbeddingResponse = await reply.result()
+        return _with_ledger(response, context)
+
+    async def models(self, **options: Any) -> tuple[ModelInfo, ...]:
+        """The models that the gateway offers."""
+        reply, _ = await self._unary(Request(self.gateway.models), CallOptions(**options), self.gateway.decode_models)
+        models: tuple[ModelInfo, ...] = await reply.result()
+        return models
+
+    async def health(self, **options: Any) -> Health:
+        """Ask the gateway's health path once, without retries. An answer that it is not ready is a result, not an
+        error.
+        """
+        started = self._clock.monotonic()
+        exchange = self._exchange(Request(self.gateway.health), CallOptions(**options), _decode_anything)
+        try:
+            reply = await self._once(exchange)
+            status, detail = reply.status, await reply.result()
+        except ModelEngineError as error:
+            return Health(False, error.status, str(error), self._clock.monotonic() - started)
+        return Health(True, status, detail, self._clock.monotonic() - started)
+
+    async def _chat(
+        self, messages: Messages, params: Mapping[str, Any], decode: Callable[[Answer], Any]
+    ) -> tuple[Reply, CallContext]:
+        options, body = _split(params)
+        model = body.pop("model", self.model_name)
+        body = {**self.body_param_defaults, **body, **(options.extra_body or {})}
+        request = self.gateway.encode_chat(model, to_messages(messages), body, stream=False)
+        return await self._unary(request, options, decode, model=model)
+
+    async def _unary(
+        self, request: Request, options: CallOptions, decode: Callable[[Answer], Any], *, model: str | None = None
+    ) -> tuple[Reply, CallContext]:
+        exchange = self._exchange(request, options, decode, model=model)
+        return await self._send(exchange), exchange.context
+
+    async def _send(self, exchange: Exchange) -> Reply:
+        return await self._committed(exchange, self._handler)
+
+    async def _once(self, exchange: Exchange) -> Reply:
+        stack = [middleware for middleware in self._middleware if not isinstance(middleware, Retry)]
+        return await self._committed(exchange, compose(stack, self._transport))
+
+    async def _committed(self, exchange: Exchange, handler: AnyHandler) -> Reply:
+        self._check_usable()
+        context = exchange.context
+        context.started = self._clock.monotonic()
+        if (seconds := context.timeouts.deadline) is not None:
+            context.deadline = context.started + seconds
+        try:
+            reply: Reply = await handler(exchange)
+            await reply.commit()  # a stack without Retry has not done it
+        except ModelEngineError as error:
+            context.stamp(error)
+            raise
+        context.governance = self.gateway.governance(reply.headers)
+        return reply
+
+    def _check_usable(self) -> None:
+        if self._loop is None:
+            if self._was_started:
+                raise EngineClosedError("the engine has been stopped", self.model_name, gateway=self.gateway.name)
+            raise EngineNotStartedError("the engine has not been started", self.model_name, gateway=self.gateway.name)
+        try:
+            running: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
+        except RuntimeError:
+            running = None  # a stream is made outside of the loop; reading it will tell
+        if running is not None and running is not self._loop:
+            raise self._wrong_loop()
+
+    def _wrong_loop(self) -> WrongEventLoopError:
+        return WrongEventLoopError(
+            "the engine is used from another event loop than the one it was started on",
+            self.model_name,
+            gateway=self.gateway.name,
+        )
+
+    def _exchange(
+        self,
+        request: Request,
+        options: CallOptions,
+        decoder: Callable[[Answer], Any],
+        *,
+        model: str | None = None,
+        stream: bool = False,
+    ) -> Exchange:
+        """Encode a request. Everything that can be wrong with it is found here, before anything is sent."""
+        self._check_usable()
+        operation = request.operation
+        context = CallContext(
+            self._target,
+            operation,
+            model if model is not None else self.model_name,
+            stream,
+            self._timeouts_of(options, stream),
+            clock=self._clock,
+            idempotency_key=options.idempotency_key,
+        )
+        headers: CIMultiDict[str] = CIMultiDict(request.headers)
+        headers["Accept"] = "text/event-stream" if stream else "application/json"
+        body = None
+        if request.body is not None:
+            headers["Content-Type"] = "application/json"
+            try:
+                body = encode_body(request.body)
+            except ModelEngineError as error:
+                raise context.stamp(error) from None
+        headers.update(self.default_headers)
+        headers.update(_texts("extra_headers", options.extra_headers))
+        url = self._url(operation, request.query, options)
+        return Exchange(operation.method, url, headers=headers, body=body, context=context, decoder=decoder)
+
+    def _url(self, operation: Operation, query: tuple[tuple[str, str], ...], options: CallOptions) -> URL:
+        url = self._urls.get(operation.path)
+        if url is None:
+            path = self._root.raw_path.rstrip("/") + operation.path
+            url = self._urls[operation.path] = self._root.with_path(path, encoded=True).with_query(self._default_query)
+        if query or options.extra_query:
+            url = url.extend_query([*query, *(options.extra_query or {}).items()])
+        return url
+
+    def _timeouts_of(self, options: CallOptions, stream: bool) -> Timeouts:
+        timeouts = options.timeouts or self.timeouts
+        deadline = options.timeout
+        if deadline is None and not stream and options.timeouts is None:
+            deadline = self._unary_deadline
+        return timeouts if deadline is None else replace(timeouts, deadline=deadline)
+
+
+def to_messages(messages: Messages) -> list[Any]:
+    """Messages as a list: a text becomes one user message, one message a list of one.
+
+    Raises:
+        InvalidRequestError: There are none, or something among them is not a message.
+    """
+    if isinstance(messages, str):
+        listed: list[Any] = [{"role": "user", "content": messages}] if messages else []
+    elif isinstance(messages, Mapping):
+        listed = [messages]
+    elif isinstance(messages, (list, tuple)):
+        listed = list(messages)
+    else:
+        raise InvalidRequestError(
+            f"messages are a text, a message or a list of messages, not {type(messages).__name__}", phase="not_sent"
+        )
+    if not listed:
+        raise InvalidRequestError("there are no messages to send", phase="not_sent")
+    for position, message in enumerate(listed):
+        if not isinstance(message, Mapping):
+            raise InvalidRequestError(
+                f"messages[{position}] is {type(message).__name__}, not a mapping with role and content",
+                param=f"messages[{position}]",
+                phase="not_sent",
+            )
+    return listed
+
+
+def encode_body(body: Mapping[str, Any]) -> bytes:
+    """The JSON of a request body.
+
+    Raises:
+        InvalidRequestError: A member cannot be encoded; the message names it.
+    """
+    for name, value in body.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise InvalidRequestError(f"{name} is {value}, which JSON cannot say", param=name, phase="not_sent")
+    try:
+        return orjson.dumps(body)
+    except (TypeError, RecursionError) as error:
+        name = _unserialisable(body)
+        raise InvalidRequestError(f"{name} cannot be sent as JSON: {error}", param=name, phase="not_sent") from None
+
+
+def _unserialisable(body: Mapping[str, Any]) -> str:
+    for name, value in body.items():
+        try:
+            orjson.dumps({name: value})
+        except (TypeError, RecursionError):
+            return str(name)
+    return "the body"
+
+
+def _split(params: Mapping[str, Any]) -> tuple[CallOptions, dict[str, Any]]:
+    body = dict(params)
+    options = {name: body.pop(name) for name in _CALL_OPTIONS if name in body}
+    return CallOptions(**options), body
+
+
+def _with_ledger(response: T, context: CallContext) -> T:
+    facts: dict[str, Any] = {"attempts": tuple(context.attempts), "idempotency_key": context.idempotency_key}
+    if context.governance is not None:
+        facts["governance"] = context.governance
+    return replace(response, **facts)  # type: ignore[type-var]
+
+
+def _default_stack(config: ModelConfig) -> list[AnyMiddleware]:
+    max_attempts = config.parameters.get("max_attempts")
+    return default_stack() if max_attempts is None else default_stack(retry=Retry(max_attempts=max_attempts))
+
+
+def _timeouts_of(config: ModelConfig, timeouts: Timeouts | None) -> tuple[Timeouts, float | None]:
+    """The engine's clocks, and a deadline for unary calls.
+
+    NeMo Guardrails' ``timeout`` is the time for a whole unary call and the silence allowed in a stream.
+    """
+    if timeouts is not None:
+        return timeouts, None
+    timeouts = Timeouts()
+    if (connect := config.seconds("timeout_connect")) is not None:
+        timeouts = replace(timeouts, connect=connect)
+    if (timeout := config.seconds("timeout")) is not None:
+        timeouts = replace(timeouts, first_event=timeout, idle=timeout)
+    return timeouts, timeout
+
+
+def _texts(name: str, headers: Mapping[str, str] | None) -> dict[str, str]:
+    texts = {str(header): str(value) for header, value in (headers or {}).items()}
+    for header, value in texts.items():
+        if any(character in "\r\n\0" for character in header + value):
+            raise ConfigurationError(f"{name}[{header!r}] has a line break or a null character in it")
+    return texts
+
+
+def _decode_anything(answer: Answer) -> Any:
+    try:
+        return orjson.loads(answer.body)
+    except orjson.JSONDecodeError:
+        return answer.body[:1000].decode("utf-8", "replace")

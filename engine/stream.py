@@ -1,0 +1,220 @@
+"""A streamed answer, as the caller holds it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+from types import TracebackType
+from typing import Any, TypeVar
+
+from typing_extensions import Self
+
+from .accumulate import Accumulator
+from .errors import EngineStateError, ModelEngineError, StreamConsumedError, StreamTruncatedError
+from .exchange import CallContext, Reply
+from .types import LLMResponse, LLMResponseChunk, StreamSummary, Verdict
+
+StreamT = TypeVar("StreamT", bound="ChatStream")
+
+
+class ChatStream:
+    """A streamed answer. Nothing is sent before it is first asked for something.
+
+    Iterate it once: ``async for chunk in stream``, or ``async for chunks in stream.batches()`` for one list per
+    socket read. Or ask for the whole: ``await stream.response()``. Use it as ``async with`` when it may be left
+    early, so that the connection is given back at once.
+
+    Cancelling the task that waits for a chunk closes the connection. Not to be used by two tasks at a time.
+    """
+
+    def __init__(self, context: CallContext, open_reply: Callable[[], Awaitable[Reply]]) -> None:
+        self._context = context
+        self._open_reply = open_reply
+        self._reply: Reply | None = None
+        self._ready: list[LLMResponseChunk] = []  # in reverse: popped from the end
+        self._accumulator = Accumulator()
+        self._failure: ModelEngineError | None = None
+        self._verdict: Verdict | None = None
+        self._is_claimed = False
+        self._is_closed = False
+        self._is_reading = False
+        self._chunks = 0
+        self._first_event: float | None = None
+        self._first_content: float | None = None
+        self._last_event: float | None = None
+
+    def __repr__(self) -> str:
+        state = self._verdict or ("closed" if self._is_closed else "open" if self._reply else "not sent")
+        return (
+            f"<ChatStream of {self._context.model!r} at {self._context.target.gateway}: {state}, {self._chunks} chunks>"
+        )
+
+    def __aiter__(self) -> AsyncIterator[LLMResponseChunk]:
+        self._claim()
+        return self
+
+    async def __anext__(self) -> LLMResponseChunk:
+        ready = self._ready
+        if not ready:
+            self._is_claimed = True
+            ready = await self._read()
+            if not ready:
+                raise StopAsyncIteration
+            ready.reverse()
+            self._ready = ready
+        return ready.pop()
+
+    def batches(self) -> AsyncIterator[list[LLMResponseChunk]]:
+        """The chunks as lists, one for each socket read that gave any: the cheapest way to go through a stream."""
+        self._claim()
+        return _Batches(self)
+
+    async def response(self) -> LLMResponse:
+        """The whole answer. Reads what has not been read yet.
+
+        Raises:
+            StreamConsumedError: The stream was closed before its end; see `partial`.
+            ModelEngineError: The stream failed; ``error.partial`` is what had arrived.
+        """
+        self._is_claimed = True
+        self._ready = []  # accumulated already
+        while not self._is_closed:
+            await self._read()
+        if self._failure is not None:
+            raise self._failure
+        if self._verdict is None:
+            raise StreamConsumedError("the stream was closed before its end", self._context.model)
+        return self.partial
+
+    async def aclose(self) -> None:
+        """Leave the stream and give its connection back. Twice is harmless."""
+        self._is_claimed = True
+        self._ready = []
+        self._close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __del__(self) -> None:
+        reply = self._reply
+        if reply is not None and not self._is_closed:
+            warnings.warn(
+                f"{self!r} was not closed: use `async with`, or read it to its end",
+                ResourceWarning,
+                stacklevel=2,
+                source=self,
+            )
+            reply.abandon_soon()
+
+    @property
+    def partial(self) -> LLMResponse:
+        """What has arrived so far, read by the caller or not."""
+        context = self._context
+        headers = self._reply.headers if self._reply is not None else {}
+        return self._accumulator.response(
+            gateway_request_id=headers.get("x-request-id"),
+            attempts=tuple(context.attempts),
+            idempotency_key=context.idempotency_key,
+            governance=context.governance,
+        )
+
+    @property
+    def summary(self) -> StreamSummary:
+        """What the stream was; while it runs, what it is so far."""
+        context, accumulator, reply = self._context, self._accumulator, self._reply
+        replayed = context.governance is not None and context.governance.replayed
+        return StreamSummary(
+            verdict=self._verdict,
+            started=context.started or None,
+            first_event=self._first_event,
+            first_content=self._first_content,
+            last_event=self._last_event,
+            chunks=self._chunks,
+            reads=reply.reads if reply is not None else 0,
+            bytes=reply.bytes if reply is not None else 0,
+            usage=accumulator.usage,
+            usage_provenance="absent" if accumulator.usage is None else "replayed" if replayed else "reported",
+            finish_reason=accumulator.finish_reason,
+            request_id=accumulator.head.request_id,
+            gateway_request_id=reply.headers.get("x-request-id") if reply is not None else None,
+            idempotency_key=context.idempotency_key,
+            governance=context.governance,
+            attempts=tuple(replace(attempt) for attempt in context.attempts),
+        )
+
+    def _claim(self) -> None:
+        if self._is_claimed:
+            raise StreamConsumedError("a stream can be iterated once", self._context.model)
+        self._is_claimed = True
+
+    async def _read(self) -> list[LLMResponseChunk]:
+        """The chunks of the next read; an empty list at the end."""
+        if self._failure is not None:
+            raise self._failure
+        if self._is_closed:
+            return []
+        if self._is_reading:
+            raise EngineStateError("two tasks read the same stream; let one read and pass on what it reads")
+        self._is_reading = True
+        try:
+            if self._reply is None:
+                self._reply = await self._open_reply()
+            chunks = await self._reply.chunks()
+        except ModelEngineError as error:
+            self._fail(error)
+            raise
+        except BaseException:
+            self._close()
+            raise
+        finally:
+            self._is_reading = False
+        if chunks:
+            self._note(chunks)
+        else:
+            self._verdict = "filtered" if self._accumulator.was_filtered else "complete"
+            self._close()
+        return chunks
+
+    def _note(self, chunks: list[LLMResponseChunk]) -> None:
+        now = self._context.clock.monotonic()
+        self._accumulator.add(chunks)
+        self._chunks += len(chunks)
+        self._last_event = now
+        if self._first_event is None and any(chunk.is_meaningful for chunk in chunks):
+            self._first_event = now
+        if self._first_content is None and any(chunk.delta_content for chunk in chunks):
+            self._first_content = now
+
+    def _fail(self, error: ModelEngineError) -> None:
+        self._failure = error
+        self._verdict = "truncated" if isinstance(error, StreamTruncatedError) else "errored"
+        self._close()
+        if not self._accumulator.is_empty:
+            error.partial = self.partial
+
+    def _close(self) -> None:
+        self._is_closed = True
+        if self._reply is not None:
+            self._reply.release()
+
+
+class _Batches:
+    """Iterates a stream by reads."""
+
+    def __init__(self, stream: ChatStream) -> None:
+        self._stream = stream
+
+    def __aiter__(self) -> _Batches:
+        return self
+
+    async def __anext__(self) -> list[LLMResponseChunk]:
+        chunks: list[Any] = await self._stream._read()
+        if not chunks:
+            raise StopAsyncIteration
+        return chunks

@@ -1,0 +1,23 @@
+"""What stands between a call and the wire: one file for each middleware, `stack` for their order."""
+
+from typing import TYPE_CHECKING, Any
+
+from .auth import Auth
+from .classify import Classify
+from .idempotency import Idempotency
+from .policy import Backoff
+from .retry import Retry
+from .stack import default_stack
+
+if TYPE_CHECKING:
+    from .aiohttp_retry_policy import RetryAfterOptions
+
+__all__ = ["Auth", "Backoff", "Classify", "Idempotency", "Retry", "RetryAfterOptions", "default_stack"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "RetryAfterOptions":  # its base class is aiohttp-retry's, which is imported only by those who use it
+        from .aiohttp_retry_policy import RetryAfterOptions
+
+        return RetryAfterOptions
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,94 @@
+"""Puts the credential on each attempt, and a fresh one after a 401."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, ClassVar
+
+from yarl import URL
+
+from penstock.engine.credential import Credential, KeySource
+from penstock.engine.errors import AuthenticationError
+from penstock.engine.exchange import CallContext, context_of
+
+from .places import AUTH
+
+
+class Auth:
+    """Sends the API key.
+
+    The key is asked for afresh for each attempt. After a 401 a key that comes from a function is asked for once more,
+    once for all calls that wait for it, and the attempt is repeated when the key is another. A header that the caller
+    set is left as it is.
+
+    Needs on the request: nothing. Adds: the header, for the time of the attempt. Runs the handler at most twice.
+    Belongs inside `Retry`, outside `Classify`.
+
+    Args:
+        api_key: The key, or a function (sync or async) that returns it. `None` takes the credential of the engine.
+        header: Header that carries it. `None` takes the gateway's, ``Authorization`` on a plain session.
+        scheme: Word before the key, ``""`` for none. `None` takes the gateway's, ``Bearer`` on a plain session.
+        origin: The only origin (``https://host:port``) that gets the key. `None` takes the engine's; on a plain
+            session that of the first request, so that a key never follows a redirect to another host.
+
+    Raises:
+        ConfigurationError: A fixed key that cannot stand in a header.
+    """
+
+    place: ClassVar[int] = AUTH
+
+    def __init__(
+        self,
+        api_key: KeySource | None = None,
+        *,
+        header: str | None = None,
+        scheme: str | None = None,
+        origin: str | URL | None = None,
+    ) -> None:
+        self._credential = None if api_key is None else Credential(api_key)
+        self._header = header
+        self._scheme = scheme
+        self._origin = None if origin is None else URL(origin).origin()
+
+    async def __call__(self, request: Any, handler: Callable[[Any], Awaitable[Any]]) -> Any:
+        context = context_of(request)
+        header = self._header or context.target.auth_header
+        credential = self._credential or context.target.credential
+        if credential is None or header in request.headers or not self._is_at_home(context, request.url):
+            return await handler(request)
+        key, generation = await credential.key()
+        rejection: AuthenticationError | None = None
+        try:
+            reply = await self._send(request, handler, context, header, key)
+        except AuthenticationError as error:
+            rejection = error
+        else:
+            if reply.status != 401:  # in the engine Classify has raised; on a plain session it may not be there
+                return reply
+        if credential.can_refresh:
+            fresh, _ = await credential.newer_than(generation)
+            if fresh != key:
+                if rejection is None:
+                    reply.release()
+                return await self._send(request, handler, context, header, fresh)
+        if rejection is not None:
+            raise rejection
+        return reply
+
+    def _is_at_home(self, context: CallContext, url: URL) -> bool:
+        origin = self._origin or context.target.origin
+        if origin is None:
+            origin = self._origin = url.origin()
+        return url.origin() == origin
+
+    async def _send(
+        self, request: Any, handler: Callable[[Any], Awaitable[Any]], context: CallContext, header: str, key: str
+    ) -> Any:
+        scheme = context.target.auth_scheme if self._scheme is None else self._scheme
+        context.secrets.add(key)
+        request.headers[header] = f"{scheme} {key}" if scheme else key
+        try:
+            return await handler(request)
+        finally:
+            # The next attempt gets its own, and nobody who keeps the request keeps the key.
+            request.headers.popall(header, None)

@@ -1,0 +1,72 @@
+"""Turns what came back into a typed error, so that everything outside sees errors and no statuses."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import Any, ClassVar
+
+from penstock.engine.errors import ModelEngineError
+from penstock.engine.exchange import CallContext, context_of
+from penstock.engine.failures import FOREIGN, translate
+from penstock.engine.verdict import Answer, Judge
+
+from .places import CLASSIFY
+
+MAX_ERROR_BYTES = 64 * 1024
+ERROR_BODY_TIMEOUT = 5.0  # seconds; an error page that drips is not worth more
+
+
+class Classify:
+    """Raises a typed error for an error status and for a lost connection. Successes pass.
+
+    Of an error body at most 64 KiB are read, in at most 5 seconds; then the connection is given back or closed.
+
+    Needs on the request: nothing. Adds: nothing. Runs the handler once. Belongs innermost. An error event inside a
+    success is not seen here: in the engine the stream's decoder finds it.
+
+    Args:
+        judge: The verdict table to use. `None` takes the gateway's; on a plain session that of the OpenAI family.
+    """
+
+    place: ClassVar[int] = CLASSIFY
+
+    def __init__(self, judge: Judge | None = None) -> None:
+        self._judge = judge
+
+    async def __call__(self, request: Any, handler: Callable[[Any], Awaitable[Any]]) -> Any:
+        context = context_of(request)
+        try:
+            reply = await handler(request)
+        except ModelEngineError:
+            raise
+        except FOREIGN as foreign:
+            error = translate(foreign, "no_answer")
+        else:
+            if 200 <= reply.status < 300:
+                return reply
+            error = await self._judged(reply, context)
+        # Raised outside of the except block: the context would hold aiohttp's request with its headers.
+        raise context.stamp(error)
+
+    async def _judged(self, reply: Any, context: CallContext) -> ModelEngineError:
+        try:
+            body = await read_bounded(reply.content)
+        finally:
+            reply.release()
+        judge = self._judge or context.target.judge
+        return judge(Answer(reply.status, reply.headers, body, context.clock.time()))
+
+
+async def read_bounded(content: Any) -> bytes:
+    """What comes of an error body within its bounds. A body that breaks off counts as far as it came."""
+    body = bytearray()
+
+    async def read() -> None:
+        while len(body) < MAX_ERROR_BYTES and (data := await content.readany()):
+            body.extend(data[: MAX_ERROR_BYTES - len(body)])
+
+    with contextlib.suppress(*FOREIGN):  # the status is known, and that is what counts
+        await asyncio.wait_for(read(), ERROR_BODY_TIMEOUT)
+    return bytes(body)

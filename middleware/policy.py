@@ -1,0 +1,165 @@
+"""Whether a failed request is sent again, and when. Decisions are values: no clock, no socket, no sleep."""
+
+from __future__ import annotations
+
+import random as _random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from penstock.engine.errors import (
+    ClockError,
+    IdempotencyInProgressError,
+    ModelEngineError,
+    OverloadedError,
+    RateLimitError,
+    StreamTruncatedError,
+    TransportError,
+)
+from penstock.engine.exchange import CallContext
+
+Ambiguous = Literal["keyed", "never", "always"]
+"""What to do when the first request may have run: send again only with an idempotency key, never, or always."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """Full jitter: a random share of an interval that doubles (AWS Architecture Blog, "Exponential Backoff And
+    Jitter").
+
+    The wait before the n-th repetition is between 0 and ``min(maximum, initial * 2**(n - 1))`` seconds.
+
+    Args:
+        initial: Seconds, after failures that may pass at once.
+        throttled: Seconds, after 429, 503 and 529, where an early repetition adds to the trouble.
+        maximum: Seconds; no wait of ours is longer.
+    """
+
+    initial: float = 0.5
+    throttled: float = 1.0
+    maximum: float = 8.0  # the openai and anthropic SDKs' bound
+
+    def interval(self, error: ModelEngineError, attempt: int) -> float:
+        """The longest wait after the `attempt`-th attempt (1 is the first) failed with `error`, in seconds."""
+        is_throttled = isinstance(error, (RateLimitError, OverloadedError, IdempotencyInProgressError))
+        first = self.throttled if is_throttled else self.initial
+        return float(min(self.maximum, first * 2 ** min(attempt - 1, 32)))
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What to do after a failure.
+
+    Args:
+        again: Whether to send again.
+        wait: Seconds to wait before.
+        why: The reason in a few words, for the ledger.
+    """
+
+    again: bool
+    wait: float = 0.0
+    why: str = ""
+
+
+class Policy(Protocol):
+    """What a user can replace: how often, on what, and how long to wait by ourselves."""
+
+    async def gives_up(self, error: ModelEngineError, attempt: int) -> str | None:
+        """Why not to send again after the `attempt`-th attempt (1 is the first) failed. `None` to go on."""
+        ...
+
+    async def wait(self, error: ModelEngineError, attempt: int) -> float:
+        """Seconds to wait when the server gives no hint."""
+        ...
+
+    async def before_sleep(self, error: ModelEngineError, attempt: int, wait: float) -> None:
+        """The call is about to wait."""
+        ...
+
+
+class AttemptsPolicy:
+    """The default: a number of attempts, the advice on the error, and `Backoff`.
+
+    Args:
+        max_attempts: Requests in all, the first included. 1 turns repetition off.
+        backoff: The waits.
+        random: Gives numbers from 0 to below 1.
+    """
+
+    def __init__(
+        self, max_attempts: int = 3, backoff: Backoff | None = None, random: Callable[[], float] = _random.random
+    ) -> None:
+        self.max_attempts = max_attempts
+        self.backoff = backoff if backoff is not None else Backoff()
+        self._random = random
+
+    async def gives_up(self, error: ModelEngineError, attempt: int) -> str | None:
+        if (final := advised_against(error)) is not None:
+            return final
+        return f"{attempt} attempts were made" if attempt >= self.max_attempts else None
+
+    async def wait(self, error: ModelEngineError, attempt: int) -> float:
+        return self._random() * self.backoff.interval(error, attempt)
+
+    async def before_sleep(self, error: ModelEngineError, attempt: int, wait: float) -> None:
+        return None
+
+
+def advised_against(error: ModelEngineError) -> str | None:
+    """Why the verdict itself speaks against sending again. `None` when it does not."""
+    if error.advice in ("now", "after", "wait_in_progress"):
+        return None
+    return {"refresh_auth": "the credential was refused", "reroute": "another route would be needed"}.get(
+        error.advice, "the failure is final"
+    )
+
+
+def forbidden(error: ModelEngineError, context: CallContext, ambiguous: Ambiguous) -> str | None:
+    """Why no policy may send again. `None` when it may.
+
+    After output has come nothing is sent again. When the first request may have run, a second one can charge twice:
+    it is sent only when it does no harm, or by the rule for ambiguous failures.
+    """
+    if error.phase == "after_output":
+        return "output had already come"
+    if not may_have_run(error) or context.operation.repeatable or ambiguous == "always":
+        return None
+    if ambiguous == "keyed" and context.idempotency_key is not None:
+        return None
+    return "the first request may have run, and no idempotency key protects it"
+
+
+def may_have_run(error: ModelEngineError) -> bool:
+    """Whether the request was sent and its outcome is unknown: no answer, or one that broke off without saying why."""
+    if error.phase == "no_answer":
+        return True
+    return error.phase == "before_output" and isinstance(error, (TransportError, ClockError, StreamTruncatedError))
+
+
+def timed(wait: float, error: ModelEngineError, *, max_wait: float, time_left: float | None, jitter: float) -> Decision:
+    """The wait by the server's hint and the time there is.
+
+    A hint is a lower bound: never earlier than told. Told longer than `max_wait`, or than the deadline leaves, there
+    is no use in waiting at all: the error is raised at once, with the hint on it.
+
+    Args:
+        wait: Seconds that the policy would wait.
+        error: The failure, with `retry_after`.
+        max_wait: Seconds; the longest hint to follow.
+        time_left: Seconds to the deadline. `None` when there is none.
+        jitter: From 0 to 1; a hint is stretched by up to a tenth, so that all who were told the same do not come back
+            at once.
+    """
+    hint = error.retry_after
+    if hint is not None:
+        if hint > max_wait:
+            return Decision(
+                False, hint, f"asked to wait {hint:g} s, longer than the {max_wait:g} s that are waited at most"
+            )
+        wait = max(wait, hint * (1 + jitter / 10))
+        if time_left is not None and hint < time_left <= wait:
+            wait = hint  # the jitter is ours, and must not be what breaks the deadline
+    if time_left is not None and wait >= time_left:
+        return Decision(False, wait, f"the wait of {wait:.3g} s would pass the deadline")
+    why = f"told to wait {hint:g} s" if hint else "backed off"
+    return Decision(True, wait, why)

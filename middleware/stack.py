@@ -1,0 +1,87 @@
+"""The order of the stack, outermost first, and the reason for each neighbour.
+
+Telemetry     sees the whole call, all attempts and waits
+Cache         an answer at hand needs nothing of what follows
+Fallback      another model or route is another request ...
+Hedge         ... and so is another arm, so both stand outside of
+Idempotency   one key for each request and body, the same on every attempt, hence outside of
+Retry         the loop; what stands inside runs once for each attempt
+Breaker       counts every attempt, and an open circuit costs no slot
+Limiter       inside Retry: a call that waits to try again holds no slot
+Auth          a fresh credential for each attempt
+Classify      innermost: everything outside sees typed errors
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any
+
+from penstock.engine.errors import MiddlewareOrderError
+
+from .auth import Auth
+from .classify import Classify
+from .idempotency import Idempotency
+from .places import RETRY
+from .retry import Retry
+
+AnyMiddleware = Callable[[Any, Callable[[Any], Awaitable[Any]]], Awaitable[Any]]
+AnyHandler = Callable[[Any], Awaitable[Any]]
+
+
+def default_stack(
+    *, idempotency: Idempotency | None = None, retry: Retry | None = None, auth: Auth | None = None
+) -> list[AnyMiddleware]:
+    """The middlewares an engine uses when it is given none; each may be replaced by one with other options."""
+    return [idempotency or Idempotency(), retry or Retry(), auth or Auth(), Classify()]
+
+
+def checked_stack(middlewares: Iterable[AnyMiddleware]) -> tuple[AnyMiddleware, ...]:
+    """The stack an engine can run: in an order that works, with `Classify` in it.
+
+    `Classify` is put innermost when it is missing: without it there are no typed errors. Middlewares without a
+    `place` stand where they are put.
+
+    Raises:
+        MiddlewareOrderError: Two stand in the wrong order, or there are two retry loops. The message says what to
+            change.
+    """
+    stack = tuple(middlewares)
+    for middleware in stack:
+        if not callable(middleware) or isinstance(middleware, type):
+            raise MiddlewareOrderError(
+                f"a middleware is an object to be called with (request, handler), not {middleware!r}"
+            )
+    placed = [middleware for middleware in stack if _place(middleware) is not None]
+    for outer, inner in zip(placed, placed[1:]):
+        if _place(outer) > _place(inner):
+            raise MiddlewareOrderError(
+                f"{_name(outer)} stands outside of {_name(inner)}, which cannot work: swap them. "
+                f"From outside to inside: {', '.join(_name(each) for each in sorted(placed, key=_place))}"
+            )
+    if sum(_place(middleware) == RETRY for middleware in placed) > 1:
+        raise MiddlewareOrderError("two Retry middlewares multiply their attempts: keep one")
+    return stack if any(isinstance(middleware, Classify) for middleware in stack) else (*stack, Classify())
+
+
+def compose(middlewares: Sequence[AnyMiddleware], innermost: AnyHandler) -> AnyHandler:
+    """One handler from a stack, the first middleware outermost."""
+    handler = innermost
+    for middleware in reversed(middlewares):
+        handler = _bind(middleware, handler)
+    return handler
+
+
+def _bind(middleware: AnyMiddleware, handler: AnyHandler) -> AnyHandler:
+    def bound(request: Any) -> Awaitable[Any]:
+        return middleware(request, handler)
+
+    return bound
+
+
+def _place(middleware: AnyMiddleware) -> Any:
+    return getattr(middleware, "place", None)
+
+
+def _name(middleware: AnyMiddleware) -> str:
+    return type(middleware).__name__

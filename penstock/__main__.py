@@ -1,0 +1,8 @@
+"""``python -m penstock``."""
+
+import sys
+
+from penstock.engine.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())
