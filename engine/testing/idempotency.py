@@ -1,0 +1,66 @@
+"""Idempotency keys: what has been asked under which key, and what was answered.
+
+Follows draft-ietf-httpapi-idempotency-key-header (422 for another request under the same key, 409
+while the first still runs) in the form most gateways give it: raw keys, replays marked by
+`x-idempotent-replay`, failures not kept.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .dialects.dialect import RefusedError
+from .faults import Reply
+
+KEY_HEADER = "idempotency-key"
+REPLAY_HEADER = "x-idempotent-replay"
+
+
+@dataclass(slots=True)
+class _Entry:
+    request: object
+    reply: Reply | None = None  # None while the first request runs
+
+
+class KeyStore:
+    """What is known of each key.
+
+    A key is free, running, or kept. `claim` makes a free key running, `keep` and `release` end that.
+    """
+
+    def __init__(self) -> None:
+        self._entries: dict[str, _Entry] = {}
+
+    def claim(self, key: str, request: object) -> Reply | None:
+        """Begin a request: `None` to run it, or the reply that is kept for it.
+
+        Raises:
+            RefusedError: 422, another request used the key; 409, the first request still runs.
+        """
+        entry = self._entries.get(key)
+        if entry is None:
+            self._entries[key] = _Entry(request)
+            return None
+        if entry.request != request:
+            raise RefusedError(
+                422,
+                "This idempotency key was used with another request.",
+                type="idempotency_error",
+                code="idempotency_key_reuse",
+            )
+        if entry.reply is None:
+            raise RefusedError(
+                409,
+                "A request with this idempotency key is still running.",
+                type="idempotency_error",
+                code="idempotency_in_progress",
+            )
+        return entry.reply
+
+    def keep(self, key: str, reply: Reply) -> None:
+        """The running request was answered: later ones get the same answer, without its pace."""
+        self._entries[key].reply = reply.at_once()
+
+    def release(self, key: str) -> None:
+        """The running request came to nothing: the key is free again."""
+        del self._entries[key]

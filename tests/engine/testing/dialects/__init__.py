@@ -1,0 +1,1 @@
+"""What each dialect puts on the wire."""
