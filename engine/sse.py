@@ -7,10 +7,10 @@ decoder above it.
 
 What holds whatever the bytes are and wherever the reads cut them:
 
-* The events do not depend on the cuts. A character, a line end or the byte order mark may lie across two reads. * An
-event is returned by the `feed` that brings the end of its blank line, also when that is a CR whose LF may still come.
-* Work is linear in the bytes fed, down to reads of one byte: bytes waiting for their line end are not looked at
-again. * Memory is bounded by `max_event_bytes` and the size of one read.
+* The events do not depend on the cuts. A character, a line end or the byte order mark may lie across two reads.
+* An event is returned by the `feed` that brings the end of its blank line, also when that is a CR whose LF may come.
+* Work is linear in the bytes fed, down to reads of one byte: bytes waiting for their line end are not read again.
+* Memory is bounded in proportion to `max_event_bytes` and the size of one read.
 
 One rule is ours: a `retry` of more than 15 digits is ignored (the standard sets no bound).
 """
@@ -22,9 +22,8 @@ from dataclasses import dataclass
 from .errors import ConfigurationError, EngineStateError, EventTooLargeError
 
 _BOM = b"\xef\xbb\xbf"
-_MAX_RETRY_DIGITS = (
-    15  # 31,000 years in ms; still exact as a JSON number, and far from int()'s slow and refused lengths
-)
+_CR = ord("\r")  # as a number: `bytes in bytes` first tries a number, and pays for the exception
+_MAX_RETRY_DIGITS = 15  # 31,000 years in ms: exact as a JSON number, and far below the lengths that int() refuses
 
 
 @dataclass(slots=True, repr=False)  # not frozen: that makes constructing three times as slow, once per token
@@ -101,7 +100,7 @@ class SSEDecoder:
         self._event = ""
         self._id = ""  # the id of the event's own lines or, without one, of the stream; sticks
         self._retry: int | None = None
-        self._failure: EventTooLargeError | None = None  # once set, nothing is buffered any more
+        self._failure: str | None = None  # what went wrong, in words; once set, nothing is buffered any more
         self._closed = False
 
     def __repr__(self) -> str:
@@ -120,17 +119,18 @@ class SSEDecoder:
                 they are returned and the next call raises; else this call does. Every later call raises it again.
             EngineStateError: the decoder has been closed.
         """
-        self._check_usable()
+        if self._failure is not None:
+            raise EventTooLargeError(self._failure)
         if self._closed:
             raise EngineStateError("feed() was called after close(); a decoder reads one stream")
         lines = self._lines.push(data)
         events = self._events_of(lines) if lines else []
-        if self._failure is None:
+        if self._lines.unfinished and self._failure is None:
             self._check_unfinished_line()
         if self._failure is not None:
             self._forget_event()
             if not events:
-                raise self._failure
+                raise EventTooLargeError(self._failure)
         return events
 
     def close(self) -> ServerSentEvent | None:
@@ -143,7 +143,8 @@ class SSEDecoder:
         Raises:
             EventTooLargeError: `feed` found an event larger than `max_event_bytes`.
         """
-        self._check_usable()
+        if self._failure is not None:
+            raise EventTooLargeError(self._failure)
         self._closed = True
         line = self._lines.unfinished.decode("utf-8", "replace")
         if line and not line.startswith(":"):
@@ -154,18 +155,26 @@ class SSEDecoder:
         self._forget_event()
         return unfinished
 
-    def _check_usable(self) -> None:
-        if self._failure is not None:
-            raise self._failure.with_traceback(None)  # else each raise would add its frames to the last
-
     def _events_of(self, lines: bytes) -> list[ServerSentEvent]:
         """The events that these whole lines complete."""
         if not self._event_bytes and len(lines) <= self._max_event_bytes:
-            payloads = _plain_payloads(lines)
-            if payloads is not None:
-                event_id = self.last_event_id
-                return [ServerSentEvent("message", payload, event_id) for payload in payloads]
+            events = self._plain_events(lines)
+            if events is not None:
+                return events
         return self._interpret(self._within_limit(lines).decode("utf-8", "replace"))
+
+    def _plain_events(self, lines: bytes) -> list[ServerSentEvent] | None:
+        """The events of lines that are all `data: {payload}` and blank in turn, else `None`.
+
+        Most reads of a model's stream look like this. Searching for the eight bytes between two payloads takes half the
+        time of going line by line.
+        """
+        if not (lines.startswith(b"data: ") and lines.endswith(b"\n\n")):
+            return None
+        event_id = self.last_event_id
+        payloads = lines[6:-2].decode("utf-8", "replace").split("\n\ndata: ")
+        events = [ServerSentEvent("message", payload, event_id) for payload in payloads if "\n" not in payload]
+        return events if len(events) == len(payloads) else None
 
     def _interpret(self, text: str) -> list[ServerSentEvent]:
         """Process whole lines one by one, as the standard does."""
@@ -237,9 +246,8 @@ class SSEDecoder:
             self._fail(size)
 
     def _fail(self, size: int) -> None:
-        self._failure = EventTooLargeError(
-            f"an event of the stream is too large: {size} bytes received, {self._max_event_bytes} bytes allowed"
-        )
+        allowed = self._max_event_bytes
+        self._failure = f"an event of the stream is too large: {size} bytes received, {allowed} bytes allowed"
 
     def _forget_event(self) -> None:
         self._take_event()
@@ -250,60 +258,44 @@ class SSEDecoder:
 class _LineBuffer:
     """Cuts reads into whole lines: without byte order mark, and with LF for every line end."""
 
-    __slots__ = ("_after_cr", "_started", "unfinished")
+    __slots__ = ("_after_cr", "_start", "unfinished")
 
     def __init__(self) -> None:
         self.unfinished = bytearray()  # the bytes after the last line end
-        self._started = False  # True once the byte order mark is dropped, or known not to be there
+        self._start: bytes | None = b""  # the stream's first bytes, as long as they may be part of a byte order mark
         self._after_cr = False  # the last byte was a CR, whose line has ended: an LF now belongs to it
 
     def push(self, data: bytes) -> bytes:
         """Take a read and return the lines it completes, each with its LF."""
-        if not self._started:
-            data = self._without_bom(data)
-        if self._after_cr or b"\r" in data:
+        if self._start is not None:
+            data = self._without_bom(self._start + data)
+        if self._after_cr or _CR in data:
             data = self._with_lf(data)
         end = data.rfind(b"\n") + 1
-        if not end:
-            self.unfinished += data
-            return b""
         lines = data[:end]
-        if self.unfinished:
+        if lines and self.unfinished:
             lines = bytes(self.unfinished) + lines
             self.unfinished.clear()
-        self.unfinished += data[end:]
+        if end < len(data):
+            self.unfinished += data[end:]
         return lines
 
     def _without_bom(self, data: bytes) -> bytes:
         """The stream's first bytes without a byte order mark; nothing as long as they may be part of one."""
-        data = bytes(self.unfinished) + data
-        self.unfinished.clear()
         if len(data) < len(_BOM) and _BOM.startswith(data):
-            self.unfinished += data
+            self._start = data
             return b""
-        self._started = True
+        self._start = None
         return data.removeprefix(_BOM)
 
     def _with_lf(self, data: bytes) -> bytes:
-        if self._after_cr and data:
+        """The bytes with an LF for every line end. A CR ends its line at once; its LF, if it comes, is dropped."""
+        if not data:  # the LF may still come
+            return data
+        if self._after_cr:
             data = data.removeprefix(b"\n")
-            self._after_cr = False
-        if data:
-            self._after_cr = data.endswith(b"\r")
+        self._after_cr = data.endswith(b"\r")
         return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-
-
-def _plain_payloads(lines: bytes) -> list[str] | None:
-    """The payloads of lines that are all `data: {payload}` and blank in turn, else `None`.
-
-    Most reads of a model's stream look like this. Searching for the eight bytes between two payloads takes half the
-    time of going line by line.
-    """
-    if not (lines.startswith(b"data: ") and lines.endswith(b"\n\n")):
-        return None
-    payloads = lines[6:-2].decode("utf-8", "replace").split("\n\ndata: ")
-    # Two line ends for each payload are those around it: none is inside.
-    return payloads if lines.count(b"\n") == 2 * len(payloads) else None
 
 
 def _milliseconds(value: str) -> int | None:
