@@ -5,62 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from .types import (
-    Choice,
-    ChunkHead,
-    LLMResponse,
-    LLMResponseChunk,
-    ToolCall,
-    ToolCallDelta,
-    ToolCallFunction,
-    UsageInfo,
-)
-
-
-class ToolCallAssembler:
-    """Fragments of tool calls, joined per index."""
-
-    def __init__(self) -> None:
-        self._calls: dict[int, _OpenCall] = {}
-
-    def add(self, fragments: Iterable[ToolCallDelta]) -> None:
-        """Append fragments in the order they came."""
-        for fragment in fragments:
-            call = self._calls.get(fragment.index)
-            if call is None:
-                call = self._calls[fragment.index] = _OpenCall()
-            call.add(fragment)
-
-    def finish(self) -> tuple[ToolCall, ...] | None:
-        """The calls so far, ordered by index. `None` when there are none."""
-        return tuple(call.close() for _, call in sorted(self._calls.items())) or None
-
-
-class _OpenCall:
-    __slots__ = ("arguments", "id", "name", "type")
-
-    def __init__(self) -> None:
-        self.id = ""
-        self.type = "function"
-        self.name = ""
-        self.arguments: list[str] = []
-
-    def add(self, fragment: ToolCallDelta) -> None:
-        # Some servers repeat id and name with each fragment: the first one counts.
-        self.id = self.id or fragment.id or ""
-        self.name = self.name or fragment.name or ""
-        self.type = fragment.type or self.type
-        if fragment.arguments:
-            self.arguments.append(fragment.arguments)
-
-    def close(self) -> ToolCall:
-        return ToolCall(self.id, ToolCallFunction(self.name, "".join(self.arguments) or "{}"), self.type)
+from .tool_calls import ToolCallAssembler
+from .types import Choice, ChunkHead, LLMResponse, LLMResponseChunk, UsageInfo
 
 
 class _OpenChoice:
     """One answer under construction."""
 
-    __slots__ = ("content", "finish_reason", "logprobs", "reasoning", "refusal", "tool_calls")
+    __slots__ = ("content", "extra", "finish_reason", "logprobs", "reasoning", "refusal", "tool_calls")
 
     def __init__(self) -> None:
         self.content: list[str] = []
@@ -68,7 +20,8 @@ class _OpenChoice:
         self.refusal: list[str] = []
         self.tool_calls = ToolCallAssembler()
         self.finish_reason: str | None = None
-        self.logprobs: Any = None
+        self.logprobs: dict[str, Any] = {}
+        self.extra: dict[str, Any] = {}
 
     def add(self, chunk: LLMResponseChunk) -> None:
         if chunk.delta_content:
@@ -82,7 +35,9 @@ class _OpenChoice:
         if chunk.finish_reason is not None:
             self.finish_reason = chunk.finish_reason
         if chunk.logprobs is not None:
-            self.logprobs = _joined_logprobs(self.logprobs, chunk.logprobs)
+            _join(self.logprobs, chunk.logprobs)
+        if chunk.choice_extra is not None:
+            _join(self.extra, chunk.choice_extra)
 
     def close(self, index: int) -> Choice:
         return Choice(
@@ -92,7 +47,8 @@ class _OpenChoice:
             tool_calls=self.tool_calls.finish(),
             refusal="".join(self.refusal) or None,
             finish_reason=self.finish_reason,
-            logprobs=self.logprobs,
+            logprobs=_copy(self.logprobs) or None,
+            extra=_copy(self.extra),
         )
 
 
@@ -102,13 +58,10 @@ class Accumulator:
     def __init__(self) -> None:
         self.head = ChunkHead()
         self.usage: UsageInfo | None = None
+        self.is_empty = True
+        """Whether no output was received; a role or a count is none."""
         self._choices: dict[int, _OpenChoice] = {}
         self._extra: dict[str, Any] = {}
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether nothing was received that belongs to an answer."""
-        return not self._choices
 
     @property
     def finish_reason(self) -> str | None:
@@ -126,9 +79,12 @@ class Accumulator:
             if chunk.usage is not None:
                 self.usage = chunk.usage  # absolute, so the last one counts; some servers send it with every chunk
             if chunk.extra is not None:
-                self._extra.update(chunk.extra)
+                self._extra.update((name, value) for name, value in chunk.extra.items() if value is not None)
             self.head = chunk.head
-            if chunk.is_meaningful or chunk.role is not None or chunk.logprobs is not None:
+            is_output = chunk.is_meaningful
+            if is_output:
+                self.is_empty = False
+            if is_output or chunk.role is not None or chunk.logprobs is not None or chunk.choice_extra is not None:
                 choice = self._choices.get(chunk.index)
                 if choice is None:
                     choice = self._choices[chunk.index] = _OpenChoice()
@@ -142,12 +98,14 @@ class Accumulator:
         """
         choices = tuple(choice.close(index) for index, choice in sorted(self._choices.items()))
         first = choices[0] if choices else Choice()
+        stop_reason = first.extra.get("stop_reason")
         return LLMResponse(
             content=first.content,
             reasoning=first.reasoning,
             tool_calls=first.tool_calls,
             refusal=first.refusal,
             finish_reason=first.finish_reason,
+            stop_sequence=stop_reason if isinstance(stop_reason, str) else None,  # vLLM puts token ids here, too
             logprobs=first.logprobs,
             choices=choices,
             model=self.head.model,
@@ -159,18 +117,24 @@ class Accumulator:
         )
 
     def _provider_metadata(self) -> Mapping[str, Any] | None:
-        metadata = {name: value for name, value in self._extra.items() if value is not None}
+        metadata = dict(self._extra)
         if self.head.response_headers is not None:
             metadata["response_headers"] = dict(self.head.response_headers)
         return metadata or None
 
 
-def _joined_logprobs(before: Any, more: Any) -> Any:
-    """Streams send the logprobs of each piece; lists of the same member are one list in the whole answer."""
-    if not isinstance(before, dict) or not isinstance(more, dict):
-        return more
-    joined = dict(before)
+def _join(members: dict[str, Any], more: Mapping[str, Any]) -> None:
+    """Add members that come in pieces: lists of one name are one list in the whole answer, of others the last counts.
+
+    Lists in `members` are ours, since they are extended.
+    """
     for name, value in more.items():
-        old = joined.get(name)
-        joined[name] = [*old, *value] if isinstance(old, list) and isinstance(value, list) else value or old
-    return joined
+        before = members.get(name)
+        if isinstance(before, list) and isinstance(value, list):
+            before += value
+        elif value is not None or name not in members:
+            members[name] = list(value) if isinstance(value, list) else value
+
+
+def _copy(members: dict[str, Any]) -> dict[str, Any]:
+    return {name: list(value) if isinstance(value, list) else value for name, value in members.items()}

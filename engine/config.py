@@ -3,34 +3,28 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+from multidict import CIMultiDict
 from yarl import URL
 
 from .credential import Credential, KeySource
-from .errors import ConfigurationError
+from .errors import ConfigurationError, ModelEngineError
 from .gateways import Gateway, OpenAICompatibleGateway, find_gateway, gateway_names
 
-# Members of `parameters` that set up the engine; all others are defaults of the request body.
-_ENGINE_PARAMETERS = frozenset(
-    {
-        "api_key",
-        "base_url",
-        "default_headers",
-        "default_query",
-        "max_attempts",
-        "messages",
-        "model",
-        "model_name",
-        "stream",
-        "stream_options",
-        "timeout",
-        "timeout_connect",
-    }
+ENGINE_PARAMETERS = frozenset(
+    {"api_key", "base_url", "default_headers", "default_query", "max_attempts", "model_name", "timeout_connect"}
 )
+"""Names that set up the engine and have no place in a request body."""
+# What a call says by itself, so that a default has no say in it.
+_CALL_PARAMETERS = frozenset({"messages", "model", "stream", "stream_options", "timeout"})
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token, RFC 9110 5.6.2
+_NOT_IN_HEADERS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # control characters but the tab, RFC 9110 5.5
+_NOT_IN_URLS = re.compile(r"[\x00-\x20\x7f]")  # yarl would drop some of them and quote others
 
 
 @dataclass(frozen=True)
@@ -45,12 +39,23 @@ class ModelConfig:
         parameters: ``base_url``, ``timeout`` (s: a whole unary call, or the silence in a stream), ``timeout_connect``
             (s), ``max_attempts``, ``default_headers``, ``default_query``; all others are defaults of the request
             body. ``model``, ``messages``, ``stream``, ``stream_options`` and ``api_key`` are never taken from here.
+
+    Raises:
+        ConfigurationError: A member has a type that it cannot have, or there is no model name.
     """
 
     model: str
     engine: str = "openai"
     api_key_env_var: str | None = None
-    parameters: Mapping[str, Any] = field(default_factory=dict)
+    parameters: Mapping[str, Any] = field(default_factory=dict, repr=False)  # may hold keys in headers
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.model, str) or not self.model.strip():
+            raise ConfigurationError(f"the model is a name, not {self.model!r:.80}")
+        if not isinstance(self.engine, str):
+            raise ConfigurationError(f"the engine is the name of a gateway, not {type(self.engine).__name__}")
+        if not isinstance(self.parameters, Mapping):
+            raise ConfigurationError(f"the parameters are a mapping, not {type(self.parameters).__name__}")
 
     @classmethod
     def of(cls, value: str | Mapping[str, Any] | ModelConfig | Any) -> ModelConfig:
@@ -61,33 +66,25 @@ class ModelConfig:
             ConfigurationError: There is no model name in it.
         """
         if isinstance(value, cls):
-            config = value
-        elif isinstance(value, str):
-            config = cls(value)
-        else:
-            get: Any = value.get if isinstance(value, Mapping) else lambda name: getattr(value, name, None)
-            config = cls(get("model"), get("engine") or "openai", get("api_key_env_var"), get("parameters") or {})
-        if not isinstance(config.model, str) or not config.model.strip():
-            raise ConfigurationError(f"the model is a name, not {config.model!r}")
-        return config
+            return value
+        if isinstance(value, str):
+            return cls(value)
+        get: Any = value.get if isinstance(value, Mapping) else lambda name: getattr(value, name, None)
+        return cls(get("model"), get("engine") or "openai", get("api_key_env_var"), get("parameters") or {})
 
     @property
     def body_defaults(self) -> dict[str, Any]:
         """The parameters that go into request bodies."""
-        return {name: value for name, value in self.parameters.items() if name not in _ENGINE_PARAMETERS}
+        reserved = ENGINE_PARAMETERS | _CALL_PARAMETERS
+        return {name: value for name, value in self.parameters.items() if name not in reserved}
 
     @property
-    def default_headers(self) -> dict[str, str]:
-        return {str(name): str(value) for name, value in _mapping(self.parameters, "default_headers").items()}
+    def default_headers(self) -> CIMultiDict[str]:
+        return header_texts("parameters['default_headers']", self.parameters.get("default_headers"))
 
     @property
     def default_query(self) -> tuple[tuple[str, str], ...]:
-        """Names and values: true and false as words, nothing as ``""``, a list as the name repeated."""
-        pairs: list[tuple[str, str]] = []
-        for name, value in _mapping(self.parameters, "default_query").items():
-            values = value if isinstance(value, (list, tuple)) else [value]
-            pairs += [(str(name), _query_text(each)) for each in values]
-        return tuple(pairs)
+        return query_pairs("parameters['default_query']", self.parameters.get("default_query"))
 
     def seconds(self, name: str) -> float | None:
         """A parameter that is a time in seconds. `None` when it is not given.
@@ -99,7 +96,7 @@ class ModelConfig:
         if value is None:
             return None
         try:
-            seconds = float(value)
+            seconds = 0.0 if isinstance(value, bool) else float(value)
         except (TypeError, ValueError):
             seconds = 0.0
         if not 0.0 < seconds < float("inf"):
@@ -136,15 +133,16 @@ def resolve_root(gateway: Gateway, base_url: str | None) -> URL:
     text = base_url if base_url is not None else gateway.base_url
     if text is None:
         raise ConfigurationError(f"gateway {gateway.name!r} has no public address: give base_url=")
+    form = "the base URL has the form http://host:port or https://host/path"
+    if not isinstance(text, str) or _NOT_IN_URLS.search(text.strip()):
+        raise ConfigurationError(f"{form}, without white space in it")
     try:
-        url = URL(text.strip() if isinstance(text, str) else text)
-        host = url.host
-    except (ValueError, TypeError):
-        raise ConfigurationError(
-            "the base URL is not a URL; it has the form http://host:port or https://host/path"
-        ) from None
-    if url.scheme not in ("http", "https") or not host:
-        raise ConfigurationError(f"the base URL has the form http://host:port or https://host/path, not {text!r:.200}")
+        url = URL(text.strip())
+    except ValueError:
+        raise ConfigurationError(form) from None
+    # The messages do not show the text: it may have a password or a key in it.
+    if url.scheme not in ("http", "https") or not url.host:
+        raise ConfigurationError(f"{form}; this one has scheme {url.scheme!r} and host {url.host!r}")
     if url.user is not None or url.password is not None:
         raise ConfigurationError("the base URL has a user or password in it: give the key as api_key=")
     if url.query_string or url.fragment:
@@ -181,16 +179,51 @@ def resolve_credential(
     return None
 
 
+def header_texts(
+    name: str, headers: Mapping[str, Any] | None, error: type[ModelEngineError] = ConfigurationError
+) -> CIMultiDict[str]:
+    """Headers as they can be sent: each once, whatever the case of its name.
+
+    Args:
+        name: What the headers were given as, for the message.
+        headers: Names and values; `None` is none.
+        error: Class of the error.
+
+    Raises:
+        ModelEngineError: They are not a mapping, or one of them is not a valid header. The message shows no value.
+    """
+    texts: CIMultiDict[str] = CIMultiDict()
+    for header, value in _items(name, headers, error):
+        text = str(value)
+        if value is None or not _HEADER_NAME.fullmatch(str(header)) or _NOT_IN_HEADERS.search(text):
+            raise error(f"{name}[{header!r:.80}] is not a header that can be sent", phase="not_sent")
+        texts[str(header)] = text
+    return texts
+
+
+def query_pairs(
+    name: str, query: Mapping[str, Any] | None, error: type[ModelEngineError] = ConfigurationError
+) -> tuple[tuple[str, str], ...]:
+    """Names and values of a query: true and false as words, `None` as ``""``, a list as the name repeated.
+
+    Arguments and errors as for `header_texts`.
+    """
+    pairs: list[tuple[str, str]] = []
+    for key, value in _items(name, query, error):
+        values = value if isinstance(value, (list, tuple)) else [value]
+        pairs += [(str(key), _query_text(each)) for each in values]
+    return tuple(pairs)
+
+
 def frozen(mapping: Mapping[str, Any]) -> Mapping[str, Any]:
     """A copy that cannot be changed, so that the defaults of an engine stay what they were."""
     return MappingProxyType(dict(mapping))
 
 
-def _mapping(parameters: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    value = parameters.get(name) or {}
-    if not isinstance(value, Mapping):
-        raise ConfigurationError(f"parameters[{name!r}] is a mapping, not {type(value).__name__}")
-    return value
+def _items(name: str, mapping: Any, error: type[ModelEngineError]) -> Iterable[tuple[Any, Any]]:
+    if mapping is not None and not isinstance(mapping, Mapping):
+        raise error(f"{name} is a mapping, not {type(mapping).__name__}", phase="not_sent")
+    return (mapping or {}).items()
 
 
 def _query_text(value: Any) -> str:

@@ -6,8 +6,9 @@ import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
 from copy import copy
+from dataclasses import dataclass
 
-from .errors import AuthenticationError, ConfigurationError, ModelEngineError
+from .errors import AuthenticationError, ConfigurationError, DeadlineExceededError, ModelEngineError
 
 KeySource = str | Callable[[], str | Awaitable[str]]
 """A key, or a function (sync or async) that returns the key to use now."""
@@ -36,7 +37,8 @@ class Credential:
     """A key and its generations.
 
     A fixed key has one generation. A function is called for each attempt; calls that are under way at the same time
-    are one call, and so a rejected key is refreshed once for all tasks that wait for it.
+    are one call, so the function has to give the same key to all who ask. A call for which nobody waits any more is
+    cancelled.
 
     Args:
         source: The key or the function.
@@ -49,7 +51,8 @@ class Credential:
         self._source: Callable[[], str | Awaitable[str]] | None = None
         self._key = ""
         self._generation = 0
-        self._fetching: asyncio.Task[None] | None = None
+        self._refreshed = 0  # the generation that the last refresh gave
+        self._fetch: _Fetch | None = None
         if callable(source):
             self._source = source
         else:
@@ -58,55 +61,87 @@ class Credential:
     def __repr__(self) -> str:
         return f"<Credential {'from a function' if self._source else 'fixed'}>"
 
-    @property
-    def can_refresh(self) -> bool:
-        """Whether asking again can give another key."""
-        return self._source is not None
-
-    async def key(self) -> tuple[str, int]:
+    async def key(self, time_left: float | None = None) -> tuple[str, int]:
         """The key to use now, and its generation.
+
+        Args:
+            time_left: Seconds to wait for the function at most. `None` waits for as long as it takes.
 
         Raises:
             AuthenticationError: The function failed, or gave something that is no key.
+            DeadlineExceededError: It took longer than `time_left`.
         """
         if self._source is not None:
-            await self._fetch()
+            await self._fetched(self._source, time_left)
         return self._key, self._generation
 
-    async def newer_than(self, generation: int) -> tuple[str, int]:
-        """A key fetched after the one of that generation was rejected; at most one fetch for all who ask."""
-        if self._source is not None and self._generation <= generation:
-            await self._fetch()
-        return self._key, self._generation
+    async def refreshed(self, rejected: str, generation: int, time_left: float | None = None) -> str:
+        """The key to use after one was rejected: the same one when there is no other.
 
-    async def _fetch(self) -> None:
-        if self._fetching is None:
-            self._fetching = asyncio.get_running_loop().create_task(self._call_source())
-            self._fetching.add_done_callback(self._fetched)
+        One call of the function serves all who were rejected with a key that is older than this call.
+
+        Args:
+            rejected: The key that was rejected.
+            generation: Its generation.
+            time_left: As for `key`, and so are the errors.
+        """
+        if self._source is not None and rejected == self._key and generation > self._refreshed:
+            await self._fetched(self._source, time_left)
+            self._refreshed = self._generation
+        return self._key
+
+    async def _fetched(self, source: Callable[[], str | Awaitable[str]], time_left: float | None) -> None:
+        """Wait for the function to have been called: by this caller, or by another whose call is under way."""
+        if self._fetch is None:
+            self._fetch = _Fetch(asyncio.get_running_loop().create_task(self._call(source)))
+        fetch = self._fetch
+        fetch.waiting += 1
         try:
-            # Shielded: one caller's cancellation must not take the key away from the others who wait for it.
-            await asyncio.shield(self._fetching)
-        except ModelEngineError as error:
-            raise copy(error) from error.__cause__  # each caller writes its own call on its own error
+            # Not awaited itself: one caller's cancellation must not take the key away from the others who wait for it.
+            await asyncio.wait((fetch.task,), timeout=time_left)
+        finally:
+            fetch.waiting -= 1
+            if fetch is self._fetch and (fetch.task.done() or not fetch.waiting):
+                self._fetch = None
+            if not fetch.waiting:
+                fetch.task.cancel()
+        if not fetch.task.done():
+            raise DeadlineExceededError("the API key function did not answer within the deadline", phase="not_sent")
+        if fetch.task.cancelled():
+            raise AuthenticationError("the API key function was cancelled", advice="never", phase="not_sent")
+        if (failure := fetch.task.result()) is not None:
+            raise copy(failure)  # each caller writes its own call on its own error
 
-    def _fetched(self, task: asyncio.Task[None]) -> None:
-        self._fetching = None
-        if not task.cancelled():
-            task.exception()  # marks it as seen: when all who waited were cancelled, nobody else will
-
-    async def _call_source(self) -> None:
-        assert self._source is not None
+    async def _call(self, source: Callable[[], str | Awaitable[str]]) -> ModelEngineError | None:
+        """Call the function and keep its key. Returns the failure, for each who waits to raise."""
         try:
-            key = self._source()
+            key = source()
             self._key = checked_key(await key if inspect.isawaitable(key) else key)
         except ConfigurationError as error:
-            raise AuthenticationError(
-                f"the API key function gave no usable key: {error.message}", advice="never"
-            ) from None
-        except ModelEngineError:
-            raise
+            what = f"the API key function gave no usable key: {error.message}"
+        except ModelEngineError as error:
+            return error
         except Exception as error:
-            raise AuthenticationError(
-                f"the API key function failed with {type(error).__name__}", advice="never", phase="not_sent"
-            ) from error
-        self._generation += 1
+            # Neither its text nor itself as the cause: what fetches keys has secrets in its errors.
+            what = f"the API key function failed with {type(error).__name__} at {_origin(error)}"
+        else:
+            self._generation += 1
+            return None
+        return AuthenticationError(what, advice="never", phase="not_sent")
+
+
+@dataclass(slots=True)
+class _Fetch:
+    """A call of the function that is under way, and how many wait for it."""
+
+    task: asyncio.Task[ModelEngineError | None]
+    waiting: int = 0
+
+
+def _origin(error: BaseException) -> str:
+    """File and line that raised an error."""
+    trace = error.__traceback__
+    assert trace is not None
+    while trace.tb_next is not None:
+        trace = trace.tb_next
+    return f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"

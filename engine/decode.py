@@ -7,60 +7,50 @@ copes with all of them. What is not a JSON object, or has members of the wrong t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import orjson
 
-from .accumulate import Accumulator, ToolCallAssembler
-from .errors import (
-    EmptyResponseError,
-    MalformedResponseError,
-    ModelEngineError,
-    StreamTruncatedError,
-)
+from .accumulate import Accumulator
+from .errors import EmptyResponseError, MalformedResponseError, ModelEngineError, StreamTruncatedError
+from .members import kind_of, list_of, object_of, text_of, whole_of
 from .sse import ServerSentEvent, SSEDecoder
-from .types import ChunkHead, LLMResponse, LLMResponseChunk, ToolCallDelta
+from .tool_calls import ToolCallIndexer
+from .types import ChunkHead, LLMResponse, LLMResponseChunk
 from .usage import read_usage
-from .verdict import Answer, Complaint, complaint_of, openai_verdict, plain_headers, status_of_type
+from .verdict import Answer, Complaint, JudgeEvent, complaint_of, judge_event, plain_headers, read_complaint, snippet
 
 DONE = "[DONE]"
 """The data of the event that ends a stream."""
 
-JudgeEvent = Callable[[Complaint], ModelEngineError]
-"""A verdict table for errors inside a success."""
+MAX_EVENT_BYTES = 8 * 1024 * 1024  # events of 2 MB are real
+_MAX_START = 64 * 1024  # bytes looked at of a body that has no event in it, and of an error
+_EXCERPT = 1000  # characters of a malformed answer that its error keeps
+
+# Missing and general types are common, and come with streams; any other one means that something else has answered.
+_STREAM_TYPES = ("text/event-stream", "", "text/plain", "application/octet-stream")
 
 _KNOWN_MEMBERS = frozenset({"id", "object", "created", "model", "choices", "usage", "obfuscation", "error"})
+_KNOWN_OF_CHOICE = frozenset({"index", "delta", "message", "finish_reason", "logprobs"})
 _REASONING_NAMES = ("reasoning_content", "reasoning")  # vLLM renamed the first to the second
-
-
-def judge_event(complaint: Complaint) -> ModelEngineError:
-    """What an ``error`` inside a success means: by its code and type, as if it had come with the status its type
-    stands for.
-    """
-    status = status_of_type(complaint)
-    error_class, advice = openai_verdict(status, complaint)
-    return error_class(
-        complaint.message or "the gateway sent an error without saying why",
-        status=status,
-        code=complaint.code,
-        type=complaint.type,
-        param=complaint.param,
-        body=complaint.body,
-        advice=advice,
-    )
+_KNOWN_OF_DELTA = frozenset({"role", "content", *_REASONING_NAMES, "refusal", "tool_calls", "function_call"})
 
 
 class ChatReader:
     """Reads the objects of one answer, chunk objects or a whole completion, into chunks."""
 
     def __init__(self, response_headers: Mapping[str, str]) -> None:
-        self._headers = response_headers
         self._head = ChunkHead(response_headers=response_headers)
-        self._tool_calls: dict[int, _ToolCallIndexer] = {}
-        self.unfinished: set[int] = set()
-        """Choices that have begun and have no finish reason yet."""
-        self.finish_reasons: dict[int, str] = {}
+        self._tool_calls: dict[int, ToolCallIndexer] = {}
+        self._begun: set[int] = set()
+        self._finished: set[int] = set()
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every choice that has begun has its finish reason, and there is at least one."""
+        return bool(self._finished) and self._begun <= self._finished
 
     def read(self, payload: dict[str, Any], body_member: str) -> list[LLMResponseChunk]:
         """The chunks of one object: one for each choice in it, or one for usage and other members alone.
@@ -74,12 +64,12 @@ class ChatReader:
         """
         head = self._head_of(payload)
         chunks = []
-        for position, choice in enumerate(_list(payload, "choices")):
+        for position, choice in enumerate(list_of(payload, "choices")):
             if (chunk := self._read_choice(choice, position, body_member)) is not None:
                 chunk.head = head
                 chunks.append(chunk)
         usage = read_usage(payload.get("usage"))
-        extra = {name: value for name, value in payload.items() if name not in _KNOWN_MEMBERS}
+        extra = _unknown(payload, _KNOWN_MEMBERS)
         if usage is not None or extra:
             if not chunks:
                 chunks.append(LLMResponseChunk(head=head))
@@ -90,117 +80,61 @@ class ChatReader:
         return chunks
 
     def _head_of(self, payload: dict[str, Any]) -> ChunkHead:
+        """The head that this object is under: the last one, as long as it says nothing new."""
         head = self._head
         request_id, model, created = payload.get("id"), payload.get("model"), payload.get("created")
-        if request_id != head.request_id or model != head.model or created != head.created:
-            head = self._head = ChunkHead(
-                request_id if isinstance(request_id, str) else None,
-                model if isinstance(model, str) else None,
-                created if type(created) is int else None,
-                self._headers,
-            )
+        if request_id == head.request_id and model == head.model and created == head.created:
+            return head
+        # Azure's first frame has "" for them, and some servers leave them out after the first.
+        request_id = request_id if request_id and isinstance(request_id, str) else head.request_id
+        model = model if model and isinstance(model, str) else head.model
+        created = created if type(created) is int else head.created
+        if (request_id, model, created) != (head.request_id, head.model, head.created):
+            head = self._head = ChunkHead(request_id, model, created, head.response_headers)
         return head
 
     def _read_choice(self, choice: Any, position: int, body_member: str) -> LLMResponseChunk | None:
         if not isinstance(choice, dict):
-            raise MalformedResponseError(f"a choice is {_kind(choice)}, not an object")
-        index = choice.get("index", position)
-        if type(index) is not int:
-            raise MalformedResponseError(f"the index of a choice is {_kind(index)}, not a number")
-        delta = choice.get(body_member)
-        if delta is None:
-            delta = {}
-        elif not isinstance(delta, dict):
-            raise MalformedResponseError(f"the {body_member} of a choice is {_kind(delta)}, not an object")
-        finish_reason = choice.get("finish_reason")
-        if finish_reason is not None and not isinstance(finish_reason, str):
-            raise MalformedResponseError(f"the finish reason is {_kind(finish_reason)}, not text")
-        fields = self._fields_of(delta, index)
-        if finish_reason:
+            raise MalformedResponseError(f"a choice is {kind_of(choice)}, not an object")
+        index = whole_of(choice, "index")
+        if index is None:
+            index = position
+        delta = object_of(choice, body_member) or {}
+        fields = self._fields_of(delta, index, is_whole=body_member == "message")
+        if fields:
+            self._begun.add(index)
+        if finish_reason := text_of(choice, "finish_reason"):
             fields["finish_reason"] = finish_reason
-            if (tool_calls := self._tool_calls_of(index)) is not None:
-                fields["tool_calls"] = tool_calls
-            self.finish_reasons[index] = finish_reason
-            self.unfinished.discard(index)
-        elif fields and index not in self.finish_reasons:
-            self.unfinished.add(index)
-        if (logprobs := choice.get("logprobs")) is not None:
+            if index not in self._finished and index in self._tool_calls:
+                fields["tool_calls"] = self._tool_calls[index].assembler.finish()
+            self._finished.add(index)
+        if (logprobs := object_of(choice, "logprobs")) is not None:
             fields["logprobs"] = logprobs
+        if extra := {**_unknown(choice, _KNOWN_OF_CHOICE), **_unknown(delta, _KNOWN_OF_DELTA)}:
+            fields["choice_extra"] = extra
         if not fields:
             return None
         if index:
             fields["index"] = index
         return LLMResponseChunk(**fields)
 
-    def _fields_of(self, delta: dict[str, Any], index: int) -> dict[str, Any]:
+    def _fields_of(self, delta: dict[str, Any], index: int, *, is_whole: bool) -> dict[str, Any]:
         fields: dict[str, Any] = {}
         content, reasoning = _read_content(delta.get("content"))
         if content:
             fields["delta_content"] = content
         for name in _REASONING_NAMES:
-            reasoning = reasoning or _optional_text(delta, name)
+            reasoning = reasoning or text_of(delta, name)
         if reasoning:
             fields["delta_reasoning"] = reasoning
-        if refusal := _optional_text(delta, "refusal"):
+        if refusal := text_of(delta, "refusal"):
             fields["delta_refusal"] = refusal
-        if isinstance(role := delta.get("role"), str):
+        if role := text_of(delta, "role"):
             fields["role"] = role
-        fragments = _list(delta, "tool_calls")
-        if (function := delta.get("function_call")) is not None:
-            fragments = [{"index": 0, "function": function}]  # the name before tools came
-        if fragments:
-            calls = self._tool_calls.setdefault(index, _ToolCallIndexer())
-            fields["delta_tool_calls"] = calls.read(fragments)
+        if fragments := _tool_call_fragments(delta):
+            calls = self._tool_calls.setdefault(index, ToolCallIndexer())
+            fields["delta_tool_calls"] = calls.read(fragments, is_whole=is_whole)
         return fields
-
-    def _tool_calls_of(self, index: int) -> Any:
-        calls = self._tool_calls.get(index)
-        return calls.assembler.finish() if calls is not None else None
-
-
-class _ToolCallIndexer:
-    """Gives each fragment of a choice its call: by index, and where servers leave it out or repeat it, by id."""
-
-    def __init__(self) -> None:
-        self.assembler = ToolCallAssembler()
-        self._ids: dict[int, str] = {}  # index we gave -> id
-        self._current: dict[int | None, int] = {}  # index the server says -> index we gave
-
-    def read(self, fragments: list[Any]) -> tuple[ToolCallDelta, ...]:
-        deltas = tuple(self._read_one(fragment) for fragment in fragments)
-        self.assembler.add(deltas)
-        return deltas
-
-    def _read_one(self, fragment: Any) -> ToolCallDelta:
-        if not isinstance(fragment, dict):
-            raise MalformedResponseError(f"a tool call is {_kind(fragment)}, not an object")
-        function = fragment.get("function") or {}
-        if not isinstance(function, dict):
-            raise MalformedResponseError(f"the function of a tool call is {_kind(function)}, not an object")
-        said = fragment.get("index")
-        if said is not None and type(said) is not int:
-            raise MalformedResponseError(f"the index of a tool call is {_kind(said)}, not a number")
-        call_id = _optional_text(fragment, "id") or None
-        name = _optional_text(function, "name") or None
-        arguments = function.get("arguments")
-        if isinstance(arguments, dict):
-            arguments = orjson.dumps(arguments).decode()  # Ollama and others send the object itself
-        elif arguments is not None and not isinstance(arguments, str):
-            raise MalformedResponseError(f"the arguments of a tool call are {_kind(arguments)}, not text")
-        return ToolCallDelta(
-            self._index(said, call_id, name), call_id, name, arguments, _optional_text(fragment, "type") or None
-        )
-
-    def _index(self, said: int | None, call_id: str | None, name: str | None) -> int:
-        given = self._current.get(said)
-        begins = name is not None and (call_id is None or call_id not in self._ids.values())
-        if given is None or (begins and (said is None or (call_id is not None and self._ids.get(given) != call_id))):
-            # A new call: unseen, or a fragment that begins one under an index that another call has already.
-            taken = set(self._current.values()) | set(self._ids)
-            given = said if said is not None and said not in taken else max(taken, default=-1) + 1
-            self._current[said] = given
-            self._ids[given] = call_id or ""
-        return given
 
 
 class ChatDecoder:
@@ -209,19 +143,21 @@ class ChatDecoder:
     Args:
         head: Status and headers of the answer.
         max_event_bytes: Bound on one event.
-        judge: Verdict table for error events.
+        judge: What error events mean.
     """
 
     def __init__(
-        self, head: Answer, *, max_event_bytes: int = 8 * 1024 * 1024, judge: JudgeEvent = judge_event
+        self, head: Answer, *, max_event_bytes: int = MAX_EVENT_BYTES, judge: JudgeEvent = judge_event
     ) -> None:
         self.failure: ModelEngineError | None = None
         self.finished = False
+        self._head = head
+        self._judge = judge
         self._sse = SSEDecoder(max_event_bytes)
         self._reader = ChatReader(plain_headers(head.headers))
-        self._judge = judge
+        self._start = bytearray()  # of the body, as long as there is no event in it
         self._events = 0
-        self._meaningful = False
+        self._has_output = False
 
     @property
     def life(self) -> int:
@@ -238,49 +174,119 @@ class ChatDecoder:
                     break
         except ModelEngineError as error:
             self.failure = error
+        if not self._events:
+            self._start += data[: _MAX_START - len(self._start)]
         return chunks
 
     def close(self) -> list[LLMResponseChunk]:
-        if self.finished or self.failure is not None:
-            return []
-        try:
-            unfinished = self._sse.close()
-        except ModelEngineError as error:
-            self.failure = error
-            return []
-        if unfinished is not None and unfinished.data.strip() == DONE:
-            unfinished = None
-            self._mark_done()
-        elif self._events == 0 and unfinished is None:
-            self.failure = EmptyResponseError("the stream ended without an event")
-        elif unfinished is not None or self._reader.unfinished or not self._reader.finish_reasons:
-            self.failure = StreamTruncatedError("the stream ended without a finish reason and without [DONE]")
+        if not self.finished and self.failure is None:
+            try:
+                self._end(self._sse.close())
+            except ModelEngineError as error:
+                self.failure = error
         return []
 
     def _decode(self, event: ServerSentEvent) -> list[LLMResponseChunk]:
-        data = event.data
         self._events += 1
-        if data.strip() == DONE:
-            self._mark_done()
+        data = event.data.strip()
+        if event.event == "error":
+            raise self._judge(read_complaint(data.encode()[:_MAX_START]))
+        if data == DONE:
+            if not self._has_output:
+                raise EmptyResponseError("the stream ended without any output")
+            self.finished = True
             return []
-        if not data.strip():
+        if not data:
             return []  # a ping
         try:
             payload = orjson.loads(data)
+            if not isinstance(payload, dict):
+                raise MalformedResponseError(f"an event of the stream is {kind_of(payload)}, not an object")
+            if _is_error(payload):
+                raise self._judge(_complaint(payload, data.encode()))
+            chunks = self._reader.read(payload, "delta")
         except orjson.JSONDecodeError as error:
-            raise MalformedResponseError(f"an event of the stream is not JSON: {error}", body=data[:1000]) from None
-        if not isinstance(payload, dict):
-            raise MalformedResponseError(f"an event of the stream is {_kind(payload)}, not an object", body=data[:1000])
-        if event.event == "error" or payload.get("error") is not None or payload.get("object") == "error":
-            raise self._judge(complaint_of(payload))
-        chunks = self._reader.read(payload, "delta")
-        self._meaningful = self._meaningful or any(chunk.is_meaningful for chunk in chunks)
+            raise MalformedResponseError(f"an event of the stream is not JSON: {error}", body=data[:_EXCERPT]) from None
+        except MalformedResponseError as error:
+            error.body = data[:_EXCERPT]
+            raise
+        self._has_output = self._has_output or any(chunk.is_meaningful for chunk in chunks)
         return chunks
 
-    def _mark_done(self) -> None:
-        self.finished = True
-        if not self._meaningful:
-            self.failure = EmptyResponseError("the stream ended without any output")
+    def _end(self, unfinished: ServerSentEvent | None) -> None:
+        """The body is over, and the terminal mark has not come: all is well only after a finish reason.
+
+        Raises:
+            ModelEngineError: It is not.
+        """
+        if unfinished is not None:
+            self._end_within(unfinished)
+        elif not self._events and not self._sse.comments:
+            raise _no_stream(replace(self._head, body=bytes(self._start)), self._judge)
+        elif not self._events:
+            raise EmptyResponseError("the stream ended without an event")
+        elif not self._reader.is_complete:
+            raise StreamTruncatedError("the stream ended without a finish reason and without [DONE]")
+
+    def _end_within(self, event: ServerSentEvent) -> None:
+        """The blank line of the last event is missing: its chunks do not count; an error or the terminal mark does."""
+        try:
+            self._decode(event)
+        except EmptyResponseError:
+            raise
+        except MalformedResponseError:
+            pass  # cut in the middle
+        if not self.finished:
+            raise StreamTruncatedError("the stream ended in the middle of an event")
+
+
+class ForeignBody:
+    """Collects the body of a success that is not an event stream, to say what it is. A `StreamDecoder`.
+
+    At most 64 KiB are collected; a longer body has failed as soon as they are there.
+
+    Args:
+        head: Status and headers of the answer.
+        judge: What an error in it means.
+    """
+
+    def __init__(self, head: Answer, *, judge: JudgeEvent = judge_event) -> None:
+        self.failure: ModelEngineError | None = None
+        self.finished = False
+        self._head = head
+        self._judge = judge
+        self._start = bytearray()
+
+    @property
+    def life(self) -> int:
+        return len(self._start)
+
+    def feed(self, data: bytes) -> list[LLMResponseChunk]:
+        self._start += data[: _MAX_START - len(self._start)]
+        if len(self._start) == _MAX_START:
+            self.close()
+        return []
+
+    def close(self) -> list[LLMResponseChunk]:
+        if self.failure is None:
+            self.failure = _no_stream(replace(self._head, body=bytes(self._start)), self._judge)
+        return []
+
+
+def stream_decoder(
+    head: Answer, *, max_event_bytes: int = MAX_EVENT_BYTES, judge: JudgeEvent = judge_event
+) -> ChatDecoder | ForeignBody:
+    """The decoder for a success to a streamed chat, by its content type.
+
+    Args:
+        head: Status and headers of the answer.
+        max_event_bytes: Bound on one event.
+        judge: What errors in it mean.
+    """
+    media_type = head.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type in _STREAM_TYPES:
+        return ChatDecoder(head, max_event_bytes=max_event_bytes, judge=judge)
+    return ForeignBody(head, judge=judge)
 
 
 def decode_completion(answer: Answer, *, judge: JudgeEvent = judge_event) -> LLMResponse:
@@ -291,14 +297,18 @@ def decode_completion(answer: Answer, *, judge: JudgeEvent = judge_event) -> LLM
         ModelEngineError: It is an error in a success, by the verdict of `judge`.
     """
     payload = read_object(answer, judge)
-    if not _list(payload, "choices"):
-        raise MalformedResponseError("the completion has no choices", body=payload)
     accumulator = Accumulator()
-    for chunk in ChatReader(plain_headers(answer.headers)).read(payload, "message"):
-        accumulator.add([chunk])
-    response = accumulator.response(gateway_request_id=answer.headers.get("x-request-id"))
-    if _says_nothing(payload["choices"][0]) and response.finish_reason != "content_filter":
-        raise MalformedResponseError("the completion has neither content nor reasoning nor tool calls", body=payload)
+    try:
+        accumulator.add(ChatReader(plain_headers(answer.headers)).read(payload, "message"))
+        response = accumulator.response(gateway_request_id=answer.headers.get("x-request-id"))
+        choices = list_of(payload, "choices")
+        if not choices:
+            raise MalformedResponseError("the completion has no choices")
+        if _says_nothing(choices[0]) and response.finish_reason != "content_filter":
+            raise MalformedResponseError("the completion has neither content nor reasoning nor tool calls")
+    except MalformedResponseError as error:
+        error.body = excerpt(answer.body)
+        raise
     return response
 
 
@@ -311,31 +321,58 @@ def read_object(answer: Answer, judge: JudgeEvent = judge_event) -> dict[str, An
         ModelEngineError: It is an error in a success, by the verdict of `judge`.
     """
     if not answer.body.strip():
-        raise EmptyResponseError(f"the gateway answered HTTP {answer.status} with an empty body")
+        raise _empty(answer)
     try:
         payload = orjson.loads(answer.body)
     except orjson.JSONDecodeError:
-        raise not_json(answer) from None
+        raise _foreign(answer, "JSON") from None
     if not isinstance(payload, dict):
-        raise MalformedResponseError(f"the answer is {_kind(payload)}, not an object", body=payload)
-    if payload.get("error") is not None or payload.get("object") == "error":
-        raise judge(complaint_of(payload))
+        raise MalformedResponseError(f"the answer is {kind_of(payload)}, not an object", body=excerpt(answer.body))
+    if _is_error(payload):
+        raise judge(_complaint(payload, answer.body))
     return payload
 
 
-def not_json(answer: Answer) -> MalformedResponseError:
-    """The error for a success whose body is something else, with its content type and a piece of it."""
-    text = answer.body[:1000].decode("utf-8", "replace")
-    content_type = answer.headers.get("content-type", "no content type")
-    start = " ".join(text.split())[:120]
-    return MalformedResponseError(f"the answer is not JSON ({content_type}): {start!r}", body=text)
+def excerpt(body: bytes) -> str:
+    """What the error about a malformed body keeps of it: its first 1,000 characters."""
+    return body[: 4 * _EXCERPT].decode("utf-8", "replace")[:_EXCERPT]  # a character has up to 4 bytes
+
+
+def _no_stream(answer: Answer, judge: JudgeEvent) -> ModelEngineError:
+    """Why a body has no event in it: it is empty, an error, or something else altogether."""
+    if not answer.body.strip():
+        return _empty(answer)
+    try:
+        read_object(answer, judge)
+    except MalformedResponseError:
+        pass
+    except ModelEngineError as error:
+        return error
+    return _foreign(answer, "an event stream")
+
+
+def _empty(answer: Answer) -> EmptyResponseError:
+    return EmptyResponseError(f"the gateway answered HTTP {answer.status} with an empty body")
+
+
+def _foreign(answer: Answer, expected: str) -> MalformedResponseError:
+    content_type = snippet(answer.headers.get("content-type", "no content type"))
+    text = excerpt(answer.body)
+    return MalformedResponseError(f"the answer is not {expected} ({content_type}): {snippet(text)!r}", body=text)
+
+
+def _is_error(payload: dict[str, Any]) -> bool:
+    return payload.get("error") is not None or payload.get("object") == "error"
+
+
+def _complaint(payload: dict[str, Any], raw: bytes) -> Complaint:
+    complaint = complaint_of(payload)
+    return complaint if len(raw) <= _MAX_START else replace(complaint, body=excerpt(raw))
 
 
 def _says_nothing(choice: Any) -> bool:
     """A message whose content is missing or null, with nothing in its place. An empty text is an answer."""
-    message = choice.get("message") if isinstance(choice, dict) else None
-    if not isinstance(message, dict):
-        return True
+    message = choice.get("message") or {}
     names = ("content", "tool_calls", "function_call", "refusal", "audio", *_REASONING_NAMES)
     return all(message.get(name) is None for name in names)
 
@@ -345,38 +382,25 @@ def _read_content(content: Any) -> tuple[str | None, str | None]:
     if content is None or isinstance(content, str):
         return content, None
     if not isinstance(content, list):
-        raise MalformedResponseError(f"the content is {_kind(content)}, not text")
+        raise MalformedResponseError(f"the content is {kind_of(content)}, not text")
     text: list[str] = []
     thinking: list[str] = []
     for part in content:
         if not isinstance(part, dict):
-            raise MalformedResponseError(f"a part of the content is {_kind(part)}, not an object")
-        if isinstance(part.get("text"), str):
-            text.append(part["text"])
-        thoughts = [thought.get("text") for thought in _list(part, "thinking") if isinstance(thought, dict)]
-        thinking += [thought for thought in thoughts if isinstance(thought, str)]
+            raise MalformedResponseError(f"a part of the content is {kind_of(part)}, not an object")
+        text.append(text_of(part, "text") or "")
+        for thought in list_of(part, "thinking"):
+            if not isinstance(thought, dict):
+                raise MalformedResponseError(f"a part of the thinking is {kind_of(thought)}, not an object")
+            thinking.append(text_of(thought, "text") or "")
     return "".join(text), "".join(thinking)
 
 
-def _optional_text(members: dict[str, Any], name: str) -> str | None:
-    value = members.get(name)
-    if value is None or isinstance(value, str):
-        return value
-    raise MalformedResponseError(f"{name} is {_kind(value)}, not text")
+def _tool_call_fragments(delta: dict[str, Any]) -> list[Any]:
+    fragments = list_of(delta, "tool_calls")
+    function = delta.get("function_call")  # the name before tools came
+    return [{"index": 0, "function": function}] if function is not None and not fragments else fragments
 
 
-def _list(members: dict[str, Any], name: str) -> list[Any]:
-    value = members.get(name)
-    if value is None:
-        return []
-    if isinstance(value, list):
-        return value
-    raise MalformedResponseError(f"{name} is {_kind(value)}, not a list")
-
-
-def _kind(value: Any) -> str:
-    """A JSON value's type in JSON's words."""
-    if value is None:
-        return "null"
-    names = {bool: "true or false", int: "a number", float: "a number", str: "text", list: "a list", dict: "an object"}
-    return names[type(value)]
+def _unknown(members: dict[str, Any], known: frozenset[str]) -> dict[str, Any]:
+    return {name: value for name, value in members.items() if name not in known and value is not None}

@@ -34,7 +34,8 @@ Branches follow *who has to act and whether trying again helps*, not the status 
     │   └── ReplayedWithoutContentError  a replay whose text was not kept by the gateway
     ├── ServerError                      the gateway failed
     │   ├── OverloadedError              the gateway or model has no capacity now
-    │   └── ProviderError                the provider behind the gateway failed
+    │   ├── ProviderError                the provider behind the gateway failed
+    │   └── RequestTimeoutError          the server said 408 or 504: *its* clock ran out
     ├── TransportError                   the connection failed
     │   ├── ConnectError                 no connection could be made; nothing was sent
     │   │   └── TLSError                 the TLS handshake was refused; final
@@ -48,7 +49,6 @@ Branches follow *who has to act and whether trying again helps*, not the status 
     │   ├── IdleTimeoutError             silence between two reads
     │   ├── ProgressTimeoutError         bytes kept coming, content did not
     │   └── DeadlineExceededError        the time for the whole call is used up
-    ├── RequestTimeoutError              the server said 408 or 504: *its* clock ran out
     ├── MalformedResponseError           an answer that is not what it says it is
     │   └── EmptyResponseError           a success without an answer in it
     ├── StreamTruncatedError             a stream ended without its terminal mark
@@ -88,7 +88,8 @@ class ModelEngineError(Exception):
     Args:
         message: What happened, in one line, without any secret.
         model_name: The model asked for. `None` where no model is involved.
-        status: HTTP status of the answer. `None` when there was none, or when the failure came inside a success.
+        status: HTTP status of the answer; of an error inside a success the status that its type or code stands for.
+            `None` when there was none, or when it stands for none.
         code: The gateway's machine-readable code (``error.code``), as text.
         type: The gateway's error type (``error.type``).
         param: The request member at fault (``error.param``).
@@ -97,7 +98,8 @@ class ModelEngineError(Exception):
         governance: What the gateway decided and why. `None` where it says nothing.
         retry_after: Seconds the gateway asks to wait. `None` when it does not say.
         headers: Response headers, names in lower case, cookies left out.
-        body: The error body: decoded JSON, or text of at most 64 KiB. `None` when there was none.
+        body: The error body: decoded JSON, or text of at most 64 KiB; of a malformed answer its first 1,000
+            characters. `None` when there was none.
         phase: How far the request got, see `Phase`.
         advice: What would help, see `Advice`. `None` takes the default of the class.
         attempts: The ledger: one `Attempt` for each request sent for this call.
@@ -107,7 +109,7 @@ class ModelEngineError(Exception):
 
     default_advice: ClassVar[Advice] = "never"
     remedy: ClassVar[str] = ""
-    """What a person can do, appended to the text of the error."""
+    """What a person can do, appended to the text of the error. Where it is ``""`` the message itself says it."""
 
     def __init__(
         self,
@@ -160,9 +162,10 @@ class ModelEngineError(Exception):
         return self.__cause__
 
     def __str__(self) -> str:
+        message = self.message or "failed without a reason"
         facts = ", ".join(self._facts())
-        sentence = f"{self.message} ({facts})" if facts else self.message
-        return f"{sentence}. {self.remedy}" if self.remedy else sentence
+        sentence = f"{message} ({facts})" if facts else message
+        return f"{sentence.rstrip('.')}. {self.remedy}" if self.remedy else sentence
 
     def __repr__(self) -> str:
         return f"<{type_name(self)}: {self}>"
@@ -235,6 +238,8 @@ class StreamConsumedError(EngineStateError):
 class InvalidRequestError(ModelEngineError):
     """The request is wrong, found by us before sending or by the gateway."""
 
+    remedy = "Change the request; sent again as it is, it fails again."
+
 
 class ContextWindowExceededError(InvalidRequestError):
     """The prompt and the answer asked for are longer than the model's context window."""
@@ -258,6 +263,8 @@ class AuthenticationError(ModelEngineError):
 class PermissionDeniedError(ModelEngineError):
     """The credential is valid and is not allowed to do this."""
 
+    remedy = "Use a key that may do this, or have this one allowed to."
+
 
 class NotFoundError(ModelEngineError):
     """There is no such model, path or object at this gateway."""
@@ -269,6 +276,7 @@ class ConflictError(ModelEngineError):
     """The request conflicts with the state of the server, and may pass a moment later."""
 
     default_advice: ClassVar[Advice] = "after"
+    remedy = "Send it again when what holds it up is over."
 
 
 class QuotaExceededError(ModelEngineError):
@@ -321,6 +329,8 @@ class EscalationRequiredError(PolicyBlockedError):
 class IdempotencyError(ModelEngineError):
     """The gateway refused the idempotency key."""
 
+    remedy = "Check the idempotency key."
+
 
 class IdempotencyKeyReuseError(IdempotencyError):
     """The key was already used with another body."""
@@ -351,10 +361,13 @@ class ServerError(ModelEngineError):
     """The gateway failed."""
 
     default_advice: ClassVar[Advice] = "after"
+    remedy = "If it lasts, tell the operators of the gateway."
 
 
 class OverloadedError(ServerError):
     """The gateway or the model has no capacity now."""
+
+    remedy = "Try again later, or lower the concurrency."
 
 
 class ProviderError(ServerError):
@@ -364,11 +377,14 @@ class ProviderError(ServerError):
 class RequestTimeoutError(ServerError):
     """The server's own clock ran out (408, 504)."""
 
+    remedy = "Ask for a shorter answer, or stream it."
+
 
 class TransportError(ModelEngineError):
     """The connection to the gateway failed."""
 
     default_advice: ClassVar[Advice] = "after"
+    remedy = "Check the network between here and the gateway."
 
 
 class ConnectError(TransportError):
@@ -387,11 +403,14 @@ class TLSError(ConnectError):
 class DisconnectedError(TransportError):
     """The connection was lost before the answer was complete."""
 
+    remedy = "Check the network between here and the gateway; `phase` tells whether the request may have run."
+
 
 class ProtocolError(TransportError):
     """The bytes that came are not a valid HTTP response."""
 
     default_advice: ClassVar[Advice] = "never"
+    remedy = "Check that the base URL leads to an HTTP server."
 
 
 class RedirectError(TransportError):
@@ -405,10 +424,13 @@ class ClockError(ModelEngineError, TimeoutError):
     """One of the clocks of `Timeouts` ran out."""
 
     default_advice: ClassVar[Advice] = "after"
+    remedy = "Raise the clock in `Timeouts`."
 
 
 class QueueTimeoutError(ClockError):
     """No slot became free in time; nothing was sent."""
+
+    remedy = "Lower the concurrency, or raise `Timeouts.queue`."
 
 
 class ConnectTimeoutError(ClockError):
@@ -445,11 +467,14 @@ class DeadlineExceededError(ClockError):
 class MalformedResponseError(ModelEngineError):
     """The answer is not what it says it is: not JSON, HTML in a success, members of the wrong type."""
 
+    remedy = "`body` holds the start of what came."
+
 
 class EmptyResponseError(MalformedResponseError):
     """A success status came without an answer."""
 
     default_advice: ClassVar[Advice] = "after"
+    remedy = "If it lasts, tell the operators of the gateway."
 
 
 class StreamTruncatedError(ModelEngineError):
@@ -461,6 +486,8 @@ class StreamTruncatedError(ModelEngineError):
 
 class ResponseTooLargeError(ModelEngineError):
     """The answer is larger than the bound that was set for it."""
+
+    remedy = "Ask for less in one request."
 
 
 class EventTooLargeError(ResponseTooLargeError):

@@ -13,6 +13,7 @@ import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
 
 from .errors import (
+    Advice,
     ConnectError,
     ConnectTimeoutError,
     DisconnectedError,
@@ -27,6 +28,10 @@ from .errors import (
 
 FOREIGN = (aiohttp.ClientError, HttpProcessingError, OSError, asyncio.TimeoutError, ValueError)
 """What a request or a read of aiohttp can raise, besides programming errors and cancellation."""
+
+
+class KeptConnectionLostError(aiohttp.ServerDisconnectedError):
+    """A connection that had served a request was lost with the next, before any answer: the server had closed it."""
 
 
 def translate(error: BaseException, phase: Phase) -> ModelEngineError:
@@ -45,16 +50,21 @@ def translate(error: BaseException, phase: Phase) -> ModelEngineError:
 
 
 def _translate(error: BaseException, phase: Phase) -> ModelEngineError:
-    if isinstance(error, (aiohttp.ClientConnectorCertificateError, aiohttp.ClientSSLError, ssl.SSLError)):
+    if isinstance(error, (aiohttp.ClientSSLError, aiohttp.ServerFingerprintMismatch)):
         return TLSError(f"the TLS handshake failed: {_reason(error)}", phase="not_sent")
     if isinstance(error, aiohttp.ConnectionTimeoutError):
         return ConnectTimeoutError("no connection was made in time", phase="not_sent")
-    if isinstance(
-        error, (aiohttp.ClientConnectorError, aiohttp.ClientProxyConnectionError, aiohttp.ClientHttpProxyError)
-    ):
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        advice: Advice = "after" if error.status >= 500 else "never"
+        return ConnectError(f"the proxy refused with HTTP {error.status}", phase="not_sent", advice=advice)
+    if isinstance(error, aiohttp.ClientConnectorError):
         return ConnectError(f"no connection could be made: {_reason(error)}", phase="not_sent")
     if isinstance(error, (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError)):
         return ConnectError("the URL is not one that can be connected to", phase="not_sent", advice="never")
+    if isinstance(error, KeptConnectionLostError):
+        return DisconnectedError(
+            "the gateway had closed the connection that was kept for it", phase=phase, advice="now"
+        )
     if isinstance(error, aiohttp.ServerDisconnectedError):
         return DisconnectedError("the gateway closed the connection without an answer", phase=phase)
     if isinstance(error, aiohttp.ClientPayloadError):
@@ -63,18 +73,22 @@ def _translate(error: BaseException, phase: Phase) -> ModelEngineError:
         return RedirectError("the gateway redirects in circles", phase=phase)
     if isinstance(error, (aiohttp.ClientResponseError, HttpProcessingError)):
         return ProtocolError("the gateway's answer is not valid HTTP", phase=phase)
-    if isinstance(error, asyncio.TimeoutError):
+    if isinstance(error, asyncio.TimeoutError) and getattr(error, "errno", None) is None:
         return IdleTimeoutError("the gateway fell silent", phase=phase)
     if isinstance(error, OSError):
         return DisconnectedError(f"the connection was lost: {_reason(error)}", phase=phase)
-    return TransportError(f"the request could not be made ({type(error).__name__})", phase=phase)
+    if isinstance(error, (aiohttp.ClientConnectionError, RuntimeError)):  # RuntimeError is what a reader gets too late
+        return DisconnectedError("the connection was lost", phase=phase)
+    text = f"the request could not be made ({type(error).__name__})"
+    return TransportError(text, phase=phase, advice="never" if isinstance(error, ValueError) else None)
 
 
 def _reason(error: BaseException) -> str:
     """The operating system's words, which hold no URL and no header."""
     inner = _harmless_cause(error)
     if isinstance(inner, ssl.SSLError):
-        return inner.reason or type(inner).__name__
+        # Missing on those that Python code has made.
+        return getattr(inner, "verify_message", None) or getattr(inner, "reason", None) or type(inner).__name__
     if isinstance(inner, OSError) and inner.strerror:
         return inner.strerror
     return type(inner if inner is not None else error).__name__

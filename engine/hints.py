@@ -12,7 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
-_DECIMAL = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,12})?\Z")  # 12 digits are 30,000 years
+# 12 digits are 30,000 years; 32 places are more than any float is printed with
+_DECIMAL = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,32})?\Z")
+_MEMBER = re.compile(r"(?:\A|,[ \t]*)((?:[A-Z][a-z]+, )?[^,]*)")  # of a list; an HTTP date has a comma of its own
 _MONTH_NAMES = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _MONTHS = {name: number for number, name in enumerate(_MONTH_NAMES, 1)}
 _DATE_FORMS = (
@@ -53,7 +55,12 @@ def retry_hints(headers: Mapping[str, str], now: float) -> RetryHints:
         headers: Response headers; look-ups must ignore case. Of several values of one header the largest counts.
         now: Unix time in seconds at which the response was received.
     """
-    return RetryHints(_should_retry(headers), _after(headers, now))
+    return RetryHints(should_retry(headers), _after(headers, now))
+
+
+def should_retry(headers: Mapping[str, str]) -> bool | None:
+    """What ``x-should-retry`` says. `None` when it is absent or something else than true or false."""
+    return {"true": True, "false": False}.get(headers.get("x-should-retry", "").lower())
 
 
 def parse_http_date(text: str, now: float) -> float | None:
@@ -68,10 +75,6 @@ def parse_http_date(text: str, now: float) -> float | None:
         if match := form.match(text):
             return _timestamp(match, now)
     return None
-
-
-def _should_retry(headers: Mapping[str, str]) -> bool | None:
-    return {"true": True, "false": False}.get(headers.get("x-should-retry", "").lower())
 
 
 def _after(headers: Mapping[str, str], now: float) -> float | None:
@@ -90,12 +93,8 @@ def _after(headers: Mapping[str, str], now: float) -> float | None:
 def _values(headers: Mapping[str, str], name: str) -> list[str]:
     getall = getattr(headers, "getall", None)
     lines: list[str] = list(getall(name, ())) if getall else [headers[name]] if name in headers else []
-    values: list[str] = []
-    for line in lines:
-        parts = [part.strip(" \t") for part in line.split(",")]
-        # A proxy may have joined two lines into "1, 2"; an HTTP date has a comma of its own.
-        values += parts if len(parts) > 1 and all(map(_DECIMAL.match, parts)) else [line]
-    return values
+    # Two lines may come as they are, or joined by a proxy into "1, 2".
+    return [value.rstrip(" \t") for line in lines for value in _MEMBER.findall(line)]
 
 
 def _seconds(value: str, headers: Mapping[str, str], now: float) -> float | None:
@@ -116,14 +115,11 @@ def _timestamp(match: re.Match[str], now: float) -> float | None:
         return None
     year = int(match["year"])
     if len(match["year"]) == 2:
-        this_year = datetime.fromtimestamp(now, timezone.utc).year
-        year += this_year - this_year % 100
-        if year > this_year + 50:
-            year -= 100
+        latest = datetime.fromtimestamp(now, timezone.utc).year + 50
+        year = latest - (latest - year) % 100
+    second = int(match["second"])
     try:
-        moment = datetime(
-            year, month, int(match["day"]), int(match["hour"]), int(match["minute"]), min(int(match["second"]), 59)
-        )
+        moment = datetime(year, month, int(match["day"]), int(match["hour"]), int(match["minute"]))
     except ValueError:
         return None
-    return float(calendar.timegm(moment.timetuple()))
+    return float(calendar.timegm(moment.timetuple()) + second) if second <= 60 else None  # 60 is a leap second

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
-from multidict import CIMultiDict
+from multidict import CIMultiDict, CIMultiDictProxy
 from typing_extensions import Self
 from yarl import URL
 
@@ -18,7 +18,16 @@ from penstock.middleware.retry import Retry
 from penstock.middleware.stack import AnyHandler, AnyMiddleware, checked_stack, compose, default_stack
 
 from .clock import SYSTEM_CLOCK, Clock
-from .config import ModelConfig, frozen, resolve_credential, resolve_gateway, resolve_root
+from .config import (
+    ENGINE_PARAMETERS,
+    ModelConfig,
+    frozen,
+    header_texts,
+    query_pairs,
+    resolve_credential,
+    resolve_gateway,
+    resolve_root,
+)
 from .credential import KeySource
 from .errors import (
     ConfigurationError,
@@ -40,7 +49,6 @@ if TYPE_CHECKING:
     from .verdict import Answer
 
 T = TypeVar("T")
-EngineT = TypeVar("EngineT", bound="ModelEngine")
 
 
 @dataclass(frozen=True)
@@ -65,6 +73,8 @@ class CallOptions:
 
 
 _CALL_OPTIONS = tuple(CallOptions.__dataclass_fields__)
+_NOT_DEFAULTS = ENGINE_PARAMETERS | {"messages", "model", "stream", *_CALL_OPTIONS}  # of `params`
+_SECRET_HEADERS = ("Authorization", "Proxy-Authorization", "Api-Key", "X-Api-Key", "Cookie")
 
 
 class ModelEngine:
@@ -81,9 +91,10 @@ class ModelEngine:
             gateway's own.
         api_key: The key, or a function (sync or async) that returns it, asked for each attempt. `None` takes it from
             the environment (``OPENAI_API_KEY``, ``NVIDIA_API_KEY``, or the variable the configuration names).
-        middleware: The whole stack, outermost first. `None` is `default_stack()`.
-        timeouts: The clocks.
-        params: Defaults of the request body.
+        middleware: The whole stack, outermost first. `None` is `default_stack()`, with the configuration's
+            ``max_attempts``.
+        timeouts: The clocks. `None` is `Timeouts()`, with the configuration's ``timeout`` and ``timeout_connect``.
+        params: Defaults of the request body, over the configuration's.
         default_headers: Headers of every request, over those the engine sets.
         session: A session to use as it is, with its proxies, TLS and limits; it is left open. `None` makes one.
         clock: Where time comes from.
@@ -120,8 +131,10 @@ class ModelEngine:
             self.gateway.auth_scheme,
         )
         self.timeouts, self._unary_deadline = _timeouts_of(config, timeouts)
-        self.body_param_defaults = frozen({**config.body_defaults, **(params or {})})
-        self.default_headers = frozen({**config.default_headers, **_texts("default_headers", default_headers)})
+        self.body_param_defaults = frozen({**config.body_defaults, **_checked_defaults(params or {})})
+        headers = config.default_headers
+        headers.update(header_texts("default_headers", default_headers))
+        self.default_headers = CIMultiDictProxy(headers)
         self._default_query = config.default_query
         self._clock = clock
         self._middleware = checked_stack(_default_stack(config) if middleware is None else middleware)
@@ -203,9 +216,7 @@ class ModelEngine:
         ``stream_options={"include_usage": True}`` is set unless given; ``stream_options=None`` leaves it out.
         Arguments as for `call`; errors of the call are raised where the stream is read.
         """
-        options, body = _split(params)
-        model = body.pop("model", self.model_name)
-        body = {**self.body_param_defaults, **body, **(options.extra_body or {})}
+        options, model, body = self._split(params, self.body_param_defaults)
         request = self.gateway.encode_chat(model, to_messages(messages), body, stream=True)
         exchange = self._exchange(request, options, self.gateway.stream_decoder, model=model, stream=True)
         return ChatStream(exchange.context, lambda: self._send(exchange))
@@ -224,9 +235,8 @@ class ModelEngine:
         """
         if not isinstance(input, (str, list, tuple)) or not input:
             raise InvalidRequestError("there is nothing to embed: give a text or a list of texts", phase="not_sent")
-        options, body = _split(params)
-        model = body.pop("model", self.model_name)
-        request = self.gateway.encode_embeddings(model, input, {**body, **(options.extra_body or {})})
+        options, model, body = self._split(params, {})
+        request = self.gateway.encode_embeddings(model, input, body)
         reply, context = await self._unary(request, options, self.gateway.decode_embeddings, model=model)
         response: EmbeddingResponse = await reply.result()
         return _with_ledger(response, context)
@@ -253,9 +263,7 @@ class ModelEngine:
     async def _chat(
         self, messages: Messages, params: Mapping[str, Any], decode: Callable[[Answer], Any]
     ) -> tuple[Reply, CallContext]:
-        options, body = _split(params)
-        model = body.pop("model", self.model_name)
-        body = {**self.body_param_defaults, **body, **(options.extra_body or {})}
+        options, model, body = self._split(params, self.body_param_defaults)
         request = self.gateway.encode_chat(model, to_messages(messages), body, stream=False)
         return await self._unary(request, options, decode, model=model)
 
@@ -337,7 +345,8 @@ class ModelEngine:
             except ModelEngineError as error:
                 raise context.stamp(error) from None
         headers.update(self.default_headers)
-        headers.update(_texts("extra_headers", options.extra_headers))
+        headers.update(header_texts("extra_headers", options.extra_headers, InvalidRequestError))
+        context.secrets.update(_secrets_in(headers))
         url = self._url(operation, request.query, options)
         return Exchange(operation.method, url, headers=headers, body=body, context=context, decoder=decoder)
 
@@ -347,15 +356,29 @@ class ModelEngine:
             path = self._root.raw_path.rstrip("/") + operation.path
             url = self._urls[operation.path] = self._root.with_path(path, encoded=True).with_query(self._default_query)
         if query or options.extra_query:
-            url = url.extend_query([*query, *(options.extra_query or {}).items()])
+            url = url.extend_query([*query, *query_pairs("extra_query", options.extra_query, InvalidRequestError)])
         return url
 
     def _timeouts_of(self, options: CallOptions, stream: bool) -> Timeouts:
-        timeouts = options.timeouts or self.timeouts
+        timeouts = _checked_timeouts(options.timeouts or self.timeouts)
         deadline = options.timeout
         if deadline is None and not stream and options.timeouts is None:
             deadline = self._unary_deadline
         return timeouts if deadline is None else replace(timeouts, deadline=deadline)
+
+    def _split(self, params: Mapping[str, Any], defaults: Mapping[str, Any]) -> tuple[CallOptions, str, dict[str, Any]]:
+        """The keyword arguments of a call as options, model and members of the body."""
+        body = dict(params)
+        options = CallOptions(**{name: body.pop(name) for name in _CALL_OPTIONS if name in body})
+        model = body.pop("model", self.model_name)
+        if not isinstance(model, str) or not model:
+            raise InvalidRequestError(f"model is a name, not {model!r:.80}", param="model", phase="not_sent")
+        if misplaced := sorted(ENGINE_PARAMETERS.intersection(body)):
+            text = f"{misplaced[0]} is an option of the engine, not of a call"
+            raise InvalidRequestError(text, param=misplaced[0], phase="not_sent")
+        if not isinstance(options.extra_body or {}, Mapping):
+            raise InvalidRequestError("extra_body is a mapping", param="extra_body", phase="not_sent")
+        return options, model, {**defaults, **body, **(options.extra_body or {})}
 
 
 def to_messages(messages: Messages) -> list[Any]:
@@ -367,8 +390,8 @@ def to_messages(messages: Messages) -> list[Any]:
     if isinstance(messages, str):
         listed: list[Any] = [{"role": "user", "content": messages}] if messages else []
     elif isinstance(messages, Mapping):
-        listed = [messages]
-    elif isinstance(messages, (list, tuple)):
+        listed = [messages] if messages else []
+    elif isinstance(messages, Sequence) and not isinstance(messages, (bytes, bytearray)):
         listed = list(messages)
     else:
         raise InvalidRequestError(
@@ -392,29 +415,44 @@ def encode_body(body: Mapping[str, Any]) -> bytes:
     Raises:
         InvalidRequestError: A member cannot be encoded; the message names it.
     """
-    for name, value in body.items():
-        if isinstance(value, float) and not math.isfinite(value):
-            raise InvalidRequestError(f"{name} is {value}, which JSON cannot say", param=name, phase="not_sent")
     try:
-        return orjson.dumps(body)
-    except (TypeError, RecursionError) as error:
+        encoded = orjson.dumps(body, default=_as_dict)
+    except TypeError as error:
         name = _unserialisable(body)
         raise InvalidRequestError(f"{name} cannot be sent as JSON: {error}", param=name, phase="not_sent") from None
+    # orjson writes NaN and infinity as null, so without a null there is nothing to look for.
+    if b"null" in encoded and (path := _not_finite(body, "")):
+        name = path.partition(".")[0].partition("[")[0]
+        raise InvalidRequestError(f"{path} is not a finite number: JSON has none", param=name, phase="not_sent")
+    return encoded
+
+
+def _as_dict(value: Any) -> dict[Any, Any]:
+    """Other mappings than `dict`, which orjson does not know."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"Type is not JSON serializable: {type(value).__name__}")
 
 
 def _unserialisable(body: Mapping[str, Any]) -> str:
     for name, value in body.items():
         try:
-            orjson.dumps({name: value})
-        except (TypeError, RecursionError):
+            orjson.dumps({name: value}, default=_as_dict)
+        except TypeError:
             return str(name)
     return "the body"
 
 
-def _split(params: Mapping[str, Any]) -> tuple[CallOptions, dict[str, Any]]:
-    body = dict(params)
-    options = {name: body.pop(name) for name in _CALL_OPTIONS if name in body}
-    return CallOptions(**options), body
+def _not_finite(value: Any, path: str) -> str | None:
+    """Where in the body there is a NaN or an infinity. `None` when nowhere."""
+    if isinstance(value, float):
+        return None if math.isfinite(value) else path
+    members: Iterable[tuple[str, Any]] = ()
+    if isinstance(value, Mapping):
+        members = ((f"{path}.{name}" if path else str(name), member) for name, member in value.items())
+    elif isinstance(value, (list, tuple)):
+        members = ((f"{path}[{position}]", member) for position, member in enumerate(value))
+    return next((found for where, member in members if (found := _not_finite(member, where))), None)
 
 
 def _with_ledger(response: T, context: CallContext) -> T:
@@ -435,7 +473,7 @@ def _timeouts_of(config: ModelConfig, timeouts: Timeouts | None) -> tuple[Timeou
     NeMo Guardrails' ``timeout`` is the time for a whole unary call and the silence allowed in a stream.
     """
     if timeouts is not None:
-        return timeouts, None
+        return _checked_timeouts(timeouts), None
     timeouts = Timeouts()
     if (connect := config.seconds("timeout_connect")) is not None:
         timeouts = replace(timeouts, connect=connect)
@@ -444,12 +482,21 @@ def _timeouts_of(config: ModelConfig, timeouts: Timeouts | None) -> tuple[Timeou
     return timeouts, timeout
 
 
-def _texts(name: str, headers: Mapping[str, str] | None) -> dict[str, str]:
-    texts = {str(header): str(value) for header, value in (headers or {}).items()}
-    for header, value in texts.items():
-        if any(character in "\r\n\0" for character in header + value):
-            raise ConfigurationError(f"{name}[{header!r}] has a line break or a null character in it")
-    return texts
+def _checked_timeouts(timeouts: Timeouts) -> Timeouts:
+    if not isinstance(timeouts, Timeouts):
+        raise ConfigurationError(f"timeouts= is a Timeouts, not {timeouts!r:.80}; timeout= is a number of seconds")
+    return timeouts
+
+
+def _checked_defaults(params: Mapping[str, Any]) -> Mapping[str, Any]:
+    if misplaced := sorted(_NOT_DEFAULTS.intersection(params)):
+        raise ConfigurationError(f"params= are defaults of the request body, and {misplaced[0]!r} cannot be one")
+    return params
+
+
+def _secrets_in(headers: CIMultiDict[str]) -> list[str]:
+    """Credentials that the user put into headers, where `Auth` does not see them."""
+    return [word for name in _SECRET_HEADERS if name in headers for word in headers[name].split()[-1:]]
 
 
 def _decode_anything(answer: Answer) -> Any:

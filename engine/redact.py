@@ -1,13 +1,15 @@
 """Takes secrets out of text that came from elsewhere.
 
 Gateways echo keys: in 401 bodies, in header dumps, in error pages. Whatever they send passes through here before it
-becomes part of an error. Known secrets are removed in every form they may come back in; what looks like a key is
-removed on suspicion.
+becomes part of an error. Known secrets are removed in every form they may come back in, and what a cut has left of
+them; what looks like a key is removed on suspicion.
 """
 
 from __future__ import annotations
 
 import base64
+import html
+import json
 import re
 from collections.abc import Iterable
 from typing import Any
@@ -17,11 +19,13 @@ MASK = "***"
 
 _LOOKS_LIKE_A_KEY = re.compile(
     r"(?P<word>\b(?:Bearer|Basic)\s+)[A-Za-z0-9._~+/=-]{6,}"
-    r"|\b(?:sk|pk|rk|mk|nvapi|llmg|gsk|hf|xai|kt_gk|kt_live)[-_][A-Za-z0-9_-]{8,}",
+    r"|(?P<label>\bapi[-_ ]?key(?: provided)?[\"']?\s*[:=]\s*[\"']?)[A-Za-z0-9._~+/=-]{8,}"
+    r"|\b(?:sk|pk|rk|mk|nvapi|llmg|gsk|hf|xai|kt_gk|kt_live)[-_][A-Za-z0-9_-]{8,}"
+    r"|\beyJ[A-Za-z0-9_-]{16,}(?:\.[A-Za-z0-9_-]+)*",  # a JSON web token
     re.IGNORECASE,
 )
 _SHORTEST_SECRET = 4  # masking one letter everywhere would destroy the text and protect nothing
-_TAIL = 24  # keys are often shown by their end
+_PIECE = 8  # characters of a key that give it away; of one shorter than 16, its half
 
 
 def redact(text: str, secrets: Iterable[str] = ()) -> str:
@@ -29,12 +33,10 @@ def redact(text: str, secrets: Iterable[str] = ()) -> str:
 
     Args:
         text: Any text; returned as it is when there is nothing to hide.
-        secrets: Values known to be secret. Their URL-quoted and base64 forms and their last 24 characters are hidden
-            as well.
+        secrets: Values known to be secret. Their quoted, escaped and base64 forms are hidden as well, and beginnings
+            and ends of at least 8 characters: texts are cut, and keys are shown by their ends.
     """
-    for form in _forms(secrets):
-        text = text.replace(form, MASK)
-    return _LOOKS_LIKE_A_KEY.sub(lambda match: (match["word"] or "") + MASK, text)
+    return _Redactor(secrets).text(text)
 
 
 def redact_value(value: Any, secrets: Iterable[str] = (), *, depth: int = 32) -> Any:
@@ -45,26 +47,75 @@ def redact_value(value: Any, secrets: Iterable[str] = (), *, depth: int = 32) ->
         secrets: As for `redact`.
         depth: Levels to keep; what is nested deeper is replaced by ``***``, since hostile bodies nest by the thousand.
     """
-    if isinstance(value, str):
-        return redact(value, secrets)
-    if not isinstance(value, (dict, list)):
-        return value
-    if depth == 0:
-        return MASK
-    if isinstance(value, dict):
-        return {redact(name, secrets): redact_value(member, secrets, depth=depth - 1) for name, member in value.items()}
-    return [redact_value(member, secrets, depth=depth - 1) for member in value]
+    return _Redactor(secrets).value(value, depth)
 
 
-def _forms(secrets: Iterable[str]) -> list[str]:
-    forms: set[str] = set()
-    for secret in secrets:
-        if len(secret) < _SHORTEST_SECRET:
-            continue
-        forms |= {secret, quote(secret, safe=""), quote_plus(secret)}
-        if len(secret) > _TAIL:
-            forms.add(secret[-_TAIL:])
-        for text in (secret, f"Bearer {secret}"):
-            encoded = base64.b64encode(text.encode()).decode()
-            forms |= {encoded, encoded.rstrip("="), encoded.replace("+", "-").replace("/", "_")}
-    return sorted(forms, key=len, reverse=True)  # the longest first, so that no form is left half masked
+class _Redactor:
+    """Knows the pieces by which each form of each secret is found, from its beginning and from its end."""
+
+    def __init__(self, secrets: Iterable[str]) -> None:
+        forms = {form for secret in secrets if len(secret) >= _SHORTEST_SECRET for form in _forms(secret)}
+        self._beginnings = _pieces(forms)
+        self._endings = _pieces({form[::-1] for form in forms})
+
+    def text(self, text: str) -> str:
+        for piece, rests in self._beginnings:
+            if piece in text:
+                text = _masked(text, piece, rests)
+        for piece, rests in self._endings:
+            if piece[::-1] in text:
+                text = _masked(text[::-1], piece, rests)[::-1]  # the mask reads the same both ways
+        return _LOOKS_LIKE_A_KEY.sub(lambda match: (match["word"] or match["label"] or "") + MASK, text)
+
+    def value(self, value: Any, depth: int) -> Any:
+        if isinstance(value, str):
+            return self.text(value)
+        if not isinstance(value, (dict, list)):
+            return value
+        if depth == 0:
+            return MASK
+        if isinstance(value, dict):
+            return {self.text(name): self.value(member, depth - 1) for name, member in value.items()}
+        return [self.value(member, depth - 1) for member in value]
+
+
+def _forms(secret: str) -> set[str]:
+    """The ways to write a secret, escaped, quoted and encoded."""
+    forms = {secret, json.dumps(secret)[1:-1], html.escape(secret)}
+    for quoted in (quote(secret, safe=""), quote_plus(secret)):
+        forms |= {quoted, re.sub("%..", lambda match: match[0].lower(), quoted)}
+    # Base64 of any text that has the secret in it: for each of three alignments, the characters that no neighbour
+    # has a part in.
+    for offset in range(3):
+        encoded = base64.b64encode(bytes(offset) + secret.encode()).decode()
+        inner = encoded[-(-offset * 8 // 6) : (offset + len(secret.encode())) * 8 // 6]
+        forms |= {inner, inner.replace("+", "-").replace("/", "_")}
+    return forms
+
+
+def _pieces(forms: Iterable[str]) -> list[tuple[str, list[str]]]:
+    """The beginnings of the forms, the longest first, each with what may follow it."""
+    pieces: dict[str, list[str]] = {}
+    for form in forms:
+        size = min(_PIECE, max(_SHORTEST_SECRET, len(form) // 2))
+        pieces.setdefault(form[:size], []).append(form[size:])
+    return sorted(pieces.items(), key=lambda item: len(item[0]), reverse=True)
+
+
+def _masked(text: str, piece: str, rests: Iterable[str]) -> str:
+    """The text with each piece masked, and of what may follow it as much as there is."""
+    kept: list[str] = []
+    done = 0
+    while (start := text.find(piece, done)) >= 0:
+        end = start + len(piece)
+        kept += (text[done:start], MASK)
+        done = end + max(_common_length(text, end, rest) for rest in rests)
+    return ("".join(kept) + text[done:]).replace(MASK + MASK, MASK)
+
+
+def _common_length(text: str, start: int, rest: str) -> int:
+    """How many characters of `rest` stand at `start`."""
+    for length, character in enumerate(rest):
+        if text[start + length : start + length + 1] != character:
+            return length
+    return len(rest)

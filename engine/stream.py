@@ -6,7 +6,7 @@ import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any
 
 from typing_extensions import Self
 
@@ -14,8 +14,6 @@ from .accumulate import Accumulator
 from .errors import EngineStateError, ModelEngineError, StreamConsumedError, StreamTruncatedError
 from .exchange import CallContext, Reply
 from .types import LLMResponse, LLMResponseChunk, StreamSummary, Verdict
-
-StreamT = TypeVar("StreamT", bound="ChatStream")
 
 
 class ChatStream:
@@ -25,7 +23,8 @@ class ChatStream:
     socket read. Or ask for the whole: ``await stream.response()``. Use it as ``async with`` when it may be left
     early, so that the connection is given back at once.
 
-    Cancelling the task that waits for a chunk closes the connection. Not to be used by two tasks at a time.
+    Cancelling the task that waits for a chunk closes the connection. One task reads; `aclose` may come from another,
+    and the reader then gets a `StreamConsumedError`.
     """
 
     def __init__(self, context: CallContext, open_reply: Callable[[], Awaitable[Reply]]) -> None:
@@ -39,6 +38,7 @@ class ChatStream:
         self._is_claimed = False
         self._is_closed = False
         self._is_reading = False
+        self._was_sent = False
         self._chunks = 0
         self._first_event: float | None = None
         self._first_content: float | None = None
@@ -57,7 +57,6 @@ class ChatStream:
     async def __anext__(self) -> LLMResponseChunk:
         ready = self._ready
         if not ready:
-            self._is_claimed = True
             ready = await self._read()
             if not ready:
                 raise StopAsyncIteration
@@ -79,12 +78,8 @@ class ChatStream:
         """
         self._is_claimed = True
         self._ready = []  # accumulated already
-        while not self._is_closed:
-            await self._read()
-        if self._failure is not None:
-            raise self._failure
-        if self._verdict is None:
-            raise StreamConsumedError("the stream was closed before its end", self._context.model)
+        while await self._read():
+            pass
         return self.partial
 
     async def aclose(self) -> None:
@@ -102,15 +97,10 @@ class ChatStream:
         await self.aclose()
 
     def __del__(self) -> None:
-        reply = self._reply
-        if reply is not None and not self._is_closed:
-            warnings.warn(
-                f"{self!r} was not closed: use `async with`, or read it to its end",
-                ResourceWarning,
-                stacklevel=2,
-                source=self,
-            )
-            reply.abandon_soon()
+        if self._reply is not None and not self._is_closed:
+            self._reply.abandon_soon()  # before the warning, which may be an error
+            text = f"{self!r} was not closed: use `async with`, or read it to its end"
+            warnings.warn(text, ResourceWarning, stacklevel=2, source=self)
 
     @property
     def partial(self) -> LLMResponse:
@@ -131,7 +121,7 @@ class ChatStream:
         replayed = context.governance is not None and context.governance.replayed
         return StreamSummary(
             verdict=self._verdict,
-            started=context.started or None,
+            started=context.started if self._was_sent else None,
             first_event=self._first_event,
             first_content=self._first_content,
             last_event=self._last_event,
@@ -150,20 +140,24 @@ class ChatStream:
 
     def _claim(self) -> None:
         if self._is_claimed:
-            raise StreamConsumedError("a stream can be iterated once", self._context.model)
+            raise self._stamped(StreamConsumedError("a stream can be iterated once"))
         self._is_claimed = True
 
     async def _read(self) -> list[LLMResponseChunk]:
         """The chunks of the next read; an empty list at the end."""
         if self._failure is not None:
             raise self._failure
-        if self._is_closed:
+        if self._verdict is not None:
             return []
+        if self._is_closed:
+            raise self._closed_early()
         if self._is_reading:
-            raise EngineStateError("two tasks read the same stream; let one read and pass on what it reads")
+            text = "two tasks read the same stream; let one read and pass on what it reads"
+            raise self._stamped(EngineStateError(text))
         self._is_reading = True
         try:
             if self._reply is None:
+                self._was_sent = True
                 self._reply = await self._open_reply()
             chunks = await self._reply.chunks()
         except ModelEngineError as error:
@@ -174,6 +168,9 @@ class ChatStream:
             raise
         finally:
             self._is_reading = False
+        if self._is_closed:  # by another task, perhaps before there was a reply to release
+            self._close()
+            raise self._closed_early()
         if chunks:
             self._note(chunks)
         else:
@@ -198,6 +195,13 @@ class ChatStream:
         if not self._accumulator.is_empty:
             error.partial = self.partial
 
+    def _closed_early(self) -> ModelEngineError:
+        return self._stamped(StreamConsumedError("the stream was closed before its end; see `partial`"))
+
+    def _stamped(self, error: ModelEngineError) -> ModelEngineError:
+        error.model_name, error.gateway = self._context.model, self._context.target.gateway
+        return error
+
     def _close(self) -> None:
         self._is_closed = True
         if self._reply is not None:
@@ -214,7 +218,8 @@ class _Batches:
         return self
 
     async def __anext__(self) -> list[LLMResponseChunk]:
-        chunks: list[Any] = await self._stream._read()
+        chunks: list[Any] = self._stream._ready[::-1] or await self._stream._read()
+        self._stream._ready = []
         if not chunks:
             raise StopAsyncIteration
         return chunks

@@ -1,4 +1,4 @@
-"""One attempt on the wire: the only module that opens connections.
+"""One attempt on the wire: the only module that makes requests.
 
 It knows aiohttp, clocks and bounds. It does not know gateways: what the bytes mean is the decoder's matter, and
 whether to try again is Retry's.
@@ -7,12 +7,16 @@ whether to try again is Retry's.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakSet
 
 import aiohttp
 
 from .errors import (
+    ConfigurationError,
     DeadlineExceededError,
     DisconnectedError,
     EngineClosedError,
@@ -22,17 +26,28 @@ from .errors import (
     ProgressTimeoutError,
     ResponseTooLargeError,
     StreamTruncatedError,
+    WrongEventLoopError,
+    type_name,
 )
 from .exchange import Exchange, StreamDecoder
 from .failures import FOREIGN, translate
-from .timers import TaskLimit, Watch, Watchdog
+from .pool import Connector, Linger
+from .timers import NEVER, TaskLimit, Watchdog, weakly
 from .types import Attempt, LLMResponseChunk, Timeouts
 from .verdict import Answer, plain_headers
 
 MAX_BODY_BYTES = 64 * 1024 * 1024  # of a unary answer: 2,048 base64 embeddings of 4,096 numbers are 45 MB
 MAX_HEADER_BYTES = 32 * 1024  # one header; aiohttp's 8,190 is too small for some gateways' policy headers
-T = TypeVar("T")
-LINGER = 0.05  # seconds between the terminal mark and the end of the body; 3 to 20 ms were measured
+LARGE_BODY_BYTES = 1024 * 1024  # from here on aiohttp wants a file: it writes in pieces, and lets the loop run between
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """What exists while the engine runs."""
+
+    session: aiohttp.ClientSession
+    watchdog: Watchdog
+    linger: Linger
 
 
 class Transport:
@@ -44,36 +59,37 @@ class Transport:
     """
 
     def __init__(self, session: aiohttp.ClientSession | None = None, *, max_body_bytes: int = MAX_BODY_BYTES) -> None:
+        self.max_body_bytes = max_body_bytes
         self._given = session
-        self._max_body_bytes = max_body_bytes
-        self._session: aiohttp.ClientSession | None = None
-        self._watchdog: Watchdog | None = None
-        self._open: set[TransportReply] = set()
-        self._lingering: set[aiohttp.ClientResponse] = set()
-        self._client_timeouts: dict[float | None, aiohttp.ClientTimeout] = {}
+        self._opened: _Opened | None = None
+        self._sending: set[TaskLimit] = set()
+        self._replies: WeakSet[TransportReply] = WeakSet()  # a reply that everybody has lost is closed by its `__del__`
 
     def start(self) -> None:
-        """Open the session, on the running loop."""
-        self._watchdog = Watchdog(asyncio.get_running_loop())
-        self._session = self._given or aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0),  # a wait for a pool slot would be counted as connecting
-            cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=None),
-            max_field_size=MAX_HEADER_BYTES,
-        )
+        """Open the session, on the running loop.
+
+        Raises:
+            ConfigurationError: The given session is closed.
+            WrongEventLoopError: The given session belongs to another event loop.
+        """
+        loop = asyncio.get_running_loop()
+        watchdog = Watchdog(loop)
+        linger = Linger(watchdog)
+        self._opened = _Opened(self._checked(loop) or _new_session(linger), watchdog, linger)
 
     async def stop(self) -> None:
-        """Close what is open: streams first, then the session, if it is ours."""
-        for reply in tuple(self._open):
+        """End what is under way, then close the session, if it is ours."""
+        opened, self._opened = self._opened, None
+        if opened is None:
+            return
+        for limit in tuple(self._sending):
+            limit.interrupt(EngineClosedError("the engine was stopped before an answer came", phase="no_answer"))
+        for reply in tuple(self._replies):
             reply.abandon(EngineClosedError("the engine was stopped while the answer was being read"))
-        for response in tuple(self._lingering):
-            response.close()
-        self._lingering.clear()
-        if self._watchdog is not None:
-            self._watchdog.close()
-        session, self._session = self._session, None
-        if session is not None and session is not self._given:
-            await session.close()
+        opened.linger.close()
+        opened.watchdog.close()
+        if opened.session is not self._given:
+            await opened.session.close()
 
     async def __call__(self, exchange: Exchange) -> TransportReply:
         """Send the request and wait for the head of the answer, whatever its status.
@@ -81,91 +97,104 @@ class Transport:
         Raises:
             TransportError: No connection, or it was lost; `phase` says how far it got.
             ClockError: `Timeouts.connect`, `first_event` or `deadline` ran out.
+            EngineClosedError: The engine was stopped, before or meanwhile.
         """
-        assert self._session is not None
-        assert self._watchdog is not None
         context = exchange.context
+        opened = self._opened
+        if opened is None:
+            raise context.stamp(EngineClosedError("the engine has been stopped", phase="not_sent"))
+        if opened.session.closed:
+            raise context.stamp(EngineClosedError("the session the engine was given has been closed", phase="not_sent"))
         clock = context.clock
         attempt = Attempt(len(context.attempts) + 1, clock.monotonic())
         context.attempts.append(attempt)
-        limit = self._limit(exchange)
-        error: ModelEngineError
+        limit = _limit(exchange, opened.watchdog)
+        self._sending.add(limit)
+        error: ModelEngineError | None = None
         try:
-            response = await self._session.request(
-                exchange.method,
-                exchange.url,
-                data=exchange.body,
-                headers=exchange.headers,
-                allow_redirects=False,
-                raise_for_status=False,
-                timeout=self._client_timeout(context.timeouts),
-            )
-        except asyncio.CancelledError:
-            attempt.ended = clock.monotonic()
-            attempt.phase = "no_answer"
-            if limit is None or not limit.absorbs_cancellation():
-                attempt.error = "CancelledError"
-                raise
-            error = self._overdue(exchange)
+            with limit:
+                response = await opened.session.request(
+                    exchange.method,
+                    exchange.url,
+                    data=_data(exchange.body),
+                    headers=exchange.headers,
+                    allow_redirects=False,
+                    raise_for_status=False,
+                    timeout=_client_timeout(context.timeouts, is_own=opened.session is not self._given),
+                )
+                attempt.status = response.status
+                attempt.request_id = response.headers.get("x-request-id")
+                return TransportReply(self, opened, exchange, response, attempt)
+        except ModelEngineError as ours:
+            error = ours  # of a middleware in the user's session
         except FOREIGN as foreign:
             error = translate(foreign, "no_answer")
-        else:
-            attempt.status = response.status
-            attempt.request_id = response.headers.get("x-request-id")
-            return TransportReply(self, self._watchdog, exchange, response, attempt, self._max_body_bytes)
+        except BaseException as other:
+            attempt.error, attempt.phase = type_name(other), "no_answer"
+            raise
         finally:
-            if limit is not None:
-                limit.stop()
-        attempt.ended = clock.monotonic()
+            self._sending.discard(limit)
+            if attempt.status is None:
+                attempt.ended = clock.monotonic()
+        error = error or limit.error
+        assert error is not None
         # Raised outside of the except block: the context would hold aiohttp's request with its headers.
         raise context.stamp(error)
 
-    def _limit(self, exchange: Exchange) -> TaskLimit | None:
-        """Bounds connecting, writing the request and waiting for the head together."""
-        timeouts = exchange.context.timeouts
-        bounds = [seconds for seconds in (exchange.context.time_left,) if seconds is not None]
-        if timeouts.first_event is not None:
-            bounds.append(timeouts.first_event + (timeouts.connect or 0.0))
-        if not bounds:
-            return None
-        assert self._watchdog is not None
-        return TaskLimit(self._watchdog, asyncio.get_running_loop().time() + min(bounds))
-
-    def _overdue(self, exchange: Exchange) -> ModelEngineError:
-        if exchange.context.time_left == 0.0:
-            return DeadlineExceededError("the call took longer than its deadline allows", phase="no_answer")
-        seconds = exchange.context.timeouts.first_event
-        return FirstEventTimeoutError(f"the gateway sent no answer within {seconds:g} s", phase="no_answer")
-
-    def _client_timeout(self, timeouts: Timeouts) -> aiohttp.ClientTimeout:
-        timeout = self._client_timeouts.get(timeouts.connect)
-        if timeout is None:
-            timeout = aiohttp.ClientTimeout(total=None, sock_connect=timeouts.connect)
-            self._client_timeouts[timeouts.connect] = timeout
-        return timeout
-
     def opened(self, reply: TransportReply) -> None:
         """A reply is open and is to be closed with the engine."""
-        self._open.add(reply)
+        self._replies.add(reply)
 
     def closed(self, reply: TransportReply) -> None:
         """A reply is over."""
-        self._open.discard(reply)
+        self._replies.discard(reply)
 
-    def linger(self, response: aiohttp.ClientResponse) -> None:
-        """Let the end of a body arrive, for which nobody waits.
+    def _checked(self, loop: asyncio.AbstractEventLoop) -> aiohttp.ClientSession | None:
+        """The session we were given, if it can be used on this loop."""
+        if self._given is not None:
+            if self._given.closed:
+                raise ConfigurationError("the session given as session= is closed")
+            if getattr(self._given, "_loop", loop) is not loop:
+                raise WrongEventLoopError("the session given as session= belongs to another event loop")
+        return self._given
 
-        aiohttp puts the connection back into the pool when it does; a server that never ends the body loses it after
-        `LINGER`.
-        """
-        if response.closed:
-            return
-        self._lingering.add(response)
-        asyncio.get_running_loop().call_later(LINGER, self._end_linger, response)
 
-    def _end_linger(self, response: aiohttp.ClientResponse) -> None:
-        self._lingering.discard(response)
-        response.close()
+def _new_session(linger: Linger) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        connector=Connector(linger),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        max_field_size=MAX_HEADER_BYTES,
+    )
+
+
+def _client_timeout(timeouts: Timeouts, *, is_own: bool) -> aiohttp.ClientTimeout:
+    """Only connecting is left to aiohttp's clocks. In a user's session they may count the wait for a slot of the pool
+    as well, so there each address has the time for itself.
+    """
+    return aiohttp.ClientTimeout(
+        total=None, connect=timeouts.connect if is_own else None, sock_connect=timeouts.connect
+    )
+
+
+def _data(body: bytes | None) -> bytes | io.BytesIO | None:
+    return io.BytesIO(body) if body is not None and len(body) > LARGE_BODY_BYTES else body
+
+
+def _limit(exchange: Exchange, watchdog: Watchdog) -> TaskLimit:
+    """Bounds connecting, writing the request and waiting for the head together."""
+    timeouts = exchange.context.timeouts
+    now = watchdog.time()
+    left = exchange.context.time_left
+    deadline = NEVER if left is None else now + left
+    silence = NEVER if timeouts.first_event is None else now + timeouts.first_event + (timeouts.connect or 0.0)
+
+    def make_error() -> ModelEngineError:
+        if deadline <= silence:
+            return DeadlineExceededError("the call took longer than its deadline allows", phase="no_answer")
+        seconds = timeouts.first_event
+        return FirstEventTimeoutError(f"the gateway sent no answer within {seconds:g} s", phase="no_answer")
+
+    return TaskLimit(watchdog, min(deadline, silence), make_error)
 
 
 class TransportReply:
@@ -174,24 +203,23 @@ class TransportReply:
     def __init__(
         self,
         transport: Transport,
-        watchdog: Watchdog,
+        opened: _Opened,
         exchange: Exchange,
         response: aiohttp.ClientResponse,
         attempt: Attempt,
-        max_body_bytes: int,
     ) -> None:
         self.attempt = attempt
         self.bytes = 0
         self.reads = 0
         self._transport = transport
+        self._linger = opened.linger
         self._exchange = exchange
         self._response = response
         self._content = response.content
-        self._max_body_bytes = max_body_bytes
         self._loop = asyncio.get_running_loop()
         self._time = self._loop.time
         self._decoder: StreamDecoder | None = None
-        self._prelude: list[LLMResponseChunk] = []
+        self._ready: list[LLMResponseChunk] = []  # decoded, and not given out yet
         self._failure: ModelEngineError | None = None
         self._result: Any = None
         self._is_committed = False
@@ -203,9 +231,13 @@ class TransportReply:
         self._paused_at = now
         self._progress_mark = now  # moved on by content, and by the time the reader took between two reads
         left = exchange.context.time_left
-        self._deadline = None if left is None else now + left
-        self._watch: Watch = watchdog.watch(self._next_check(now), self._check)
+        self._deadline = NEVER if left is None else now + left
+        self._watch = opened.watchdog.watch(self._next_check(now), weakly(self._check))
         transport.opened(self)
+
+    def __del__(self) -> None:
+        if not self._is_over:
+            self.abandon_soon()
 
     @property
     def status(self) -> int:
@@ -236,13 +268,17 @@ class TransportReply:
             self._loop.call_soon_threadsafe(self.release)
 
     def abandon(self, error: ModelEngineError) -> None:
-        """Close the connection under a reader, who then gets `error`."""
-        error.phase = self._phase
-        self._content.set_exception(error)
-        if self._failure is None and not self._is_over:
-            self._failure = self._describe(error)
-        self._end(error)
+        """Close the connection from outside: a clock ran out, or the engine stops. The reader gets what had arrived,
+        then `error`.
+        """
+        if self._is_over:
+            return
+        self._content.set_exception(error)  # wakes the reader, if one waits
         self._response.close()
+        self._failure = self._describe(error)
+        if self._exchange.context.stream and (rest := _unread(self._content)):
+            self._take(rest)
+        self._end()
 
     def on_close(self, callback: Callable[[], None]) -> None:
         if self._is_over:
@@ -254,9 +290,12 @@ class TransportReply:
         if self._is_committed:
             return
         if self._exchange.context.stream:
-            await self._commit_stream()
+            while not (self._has_output or self._is_over):
+                await self._advance()
+            if self._failure is not None and not self._has_output:
+                raise self._failure
         else:
-            self._result = await self._closing(self._read_whole())
+            self._result = await self._whole()
         self._is_committed = True
 
     async def result(self) -> Any:
@@ -264,124 +303,115 @@ class TransportReply:
         return self._result
 
     async def chunks(self) -> list[LLMResponseChunk]:
-        if self._prelude:
-            chunks, self._prelude = self._prelude, []
-            return chunks
-        return await self._next_chunks()
-
-    async def _commit_stream(self) -> None:
-        prelude: list[LLMResponseChunk] = []
-        while not self._has_output:
-            chunks = await self._next_chunks()
-            if not chunks:
-                break
-            prelude += chunks
-        self._prelude = prelude
-
-    async def _next_chunks(self) -> list[LLMResponseChunk]:
-        decoder = self._decoder
-        if decoder is None:
-            decoder = self._decoder = self._exchange.decoder(self._answer(b""))
-        while True:
+        while not self._ready:
             if self._failure is not None:
                 raise self._failure
             if self._is_over:
                 return []
-            data = await self._closing(self._read())
-            if data:
-                self.bytes += len(data)
-                chunks = decoder.feed(data)
-            elif self._failure is None:
-                chunks = decoder.close()
-            else:
-                chunks = []
-            if chunks:
-                self.reads += 1
-                self._note_progress(chunks)
-            self._settle(decoder, at_end=not data)
-            if chunks:
-                return chunks
+            await self._advance()
+        chunks, self._ready = self._ready, []
+        return chunks
 
-    async def _closing(self, reading: Coroutine[Any, Any, T]) -> T:
-        """Read; when the reader is cancelled the connection is closed at once."""
+    async def _advance(self) -> None:
+        """Read once from the stream, and decode what came."""
         try:
-            return await reading
-        except asyncio.CancelledError:
-            self.attempt.error = "CancelledError"
-            self.attempt.phase = self._phase
-            self._end()
-            self._response.close()
+            data = await self._read()
+            if not self._is_over:  # else it was ended from outside meanwhile
+                self._take(data)
+        except BaseException as error:
+            self._break_off(error)
             raise
 
+    async def _whole(self) -> Any:
+        """Read and decode a unary answer."""
+        parts: list[bytes] = []
+        try:
+            while self._failure is None and (data := await self._read()):
+                self.bytes += len(data)
+                self._progress_mark = self._paused_at
+                parts.append(data)
+                if self.bytes > (bound := self._transport.max_body_bytes):
+                    raise ResponseTooLargeError(f"the body is larger than the {bound} bytes that are allowed for it")
+            if self._failure is None:
+                result = self._exchange.decoder(self._answer(b"".join(parts)))
+                self.release()
+                return result
+        except ModelEngineError as error:
+            self._failure = self._describe(error)
+        except BaseException as error:
+            self._break_off(error)
+            raise
+        self._close()
+        assert self._failure is not None
+        raise self._failure
+
     async def _read(self) -> bytes:
-        """The next bytes; ``b""`` at the end, and when `_failure` has been set."""
+        """The next bytes; ``b""`` at the end. When the connection is lost, what had arrived before, and `_failure` is
+        set.
+        """
         now = self._time()
         self._progress_mark += now - self._paused_at
         self._waiting_since = now
         try:
             return bytes(await self._content.readany())
-        except FOREIGN as foreign:
+        except (ModelEngineError, *FOREIGN, RuntimeError) as foreign:  # aiohttp's RuntimeError: "Connection closed."
             failure = translate(foreign, self._phase)
-        except ModelEngineError as error:
-            failure = error
         finally:
             self._waiting_since = None
             self._paused_at = self._time()
+        if self._is_over:
+            return b""  # ended from outside
         # Outside of the except block, so that aiohttp's exception is not kept as context.
-        rest = _unread(self._content)
         if self._exchange.context.stream and isinstance(failure, DisconnectedError):
             lost = StreamTruncatedError("the connection was lost in the middle of the stream")
             lost.__cause__ = failure.__cause__
             failure = lost
         self._failure = self._describe(failure)
-        return rest
+        return _unread(self._content)
 
-    async def _read_whole(self) -> Any:
-        parts: list[bytes] = []
-        while data := await self._read():
+    def _take(self, data: bytes) -> None:
+        """Decode a read of the stream; ``b""`` is its end."""
+        decoder = self._decoder or self._new_decoder()
+        if decoder is None:
+            return
+        chunks: list[LLMResponseChunk] = []
+        if data:
             self.bytes += len(data)
-            self._progress_mark = self._paused_at
-            if self.bytes > self._max_body_bytes:
-                bound = self._max_body_bytes
-                self._failure = self._describe(
-                    ResponseTooLargeError(f"the body is larger than the {bound} bytes that are allowed for it")
-                )
-            if self._failure is not None:
-                break
-            parts.append(data)
-        if self._failure is None:
-            try:
-                result = self._exchange.decoder(self._answer(b"".join(parts)))
-            except ModelEngineError as error:
-                self._failure = self._describe(error)
-            else:
-                self._end()
-                self._response.release()
-                return result
-        self._fail()
-        assert self._failure is not None
-        raise self._failure
+            chunks = decoder.feed(data)
+        elif self._failure is None:
+            chunks = decoder.close()
+        if chunks:
+            self.reads += 1
+            self._ready += chunks
+            if any(chunk.is_meaningful for chunk in chunks):
+                self._has_output = True
+                self._progress_mark = self._paused_at
+        self._settle(decoder, at_end=not data)
 
-    def _note_progress(self, chunks: list[LLMResponseChunk]) -> None:
-        if any(chunk.is_meaningful for chunk in chunks):
-            self._has_output = True
-            self._progress_mark = self._paused_at
+    def _new_decoder(self) -> StreamDecoder | None:
+        """The decoder for this answer. `None`, with `_failure` set, when the head alone tells that it is no stream."""
+        try:
+            decoder: StreamDecoder = self._exchange.decoder(self._answer(b""))
+        except ModelEngineError as error:
+            self._failure = self._describe(error)
+            self._close()
+            return None
+        self._decoder = decoder
+        return decoder
 
     def _settle(self, decoder: StreamDecoder, *, at_end: bool) -> None:
         """After a read: see whether the stream is over, and how."""
         if decoder.failure is not None and (self._failure is None or isinstance(self._failure, StreamTruncatedError)):
-            self._failure = self._describe(
-                decoder.failure
-            )  # an error event says more than the lost connection after it
+            # An error event says more than the lost connection after it.
+            self._failure = self._describe(decoder.failure)
         if decoder.finished and decoder.failure is None:
             self._failure = None  # what happens to the connection after the terminal mark is of no interest
             self._end()
-            self._transport.linger(self._response)
+            self._linger.add(self._response)
         elif self._failure is not None:
-            self._fail()
+            self._close()
         elif at_end:
-            self._end()
-            self._response.release()
+            self.release()
 
     @property
     def _phase(self) -> Any:
@@ -396,11 +426,17 @@ class TransportReply:
         error.headers = error.headers or plain_headers(self._response.headers)
         return self._exchange.context.stamp(error)
 
-    def _fail(self) -> None:
-        self._end(self._failure)
+    def _break_off(self, error: BaseException) -> None:
+        """The reader was cancelled, or the decoder has a bug: nothing more is read."""
+        if not self._is_over:
+            self.attempt.error, self.attempt.phase = type_name(error), self._phase
+            self._close()
+
+    def _close(self) -> None:
+        self._end()
         self._response.close()
 
-    def _end(self, error: ModelEngineError | None = None) -> None:
+    def _end(self) -> None:
         if self._is_over:
             return
         self._is_over = True
@@ -414,9 +450,7 @@ class TransportReply:
     def _limits(self) -> list[tuple[float, Callable[[], ModelEngineError]]]:
         """The times at which a clock runs out, as things stand. Silence counts only while somebody waits for bytes."""
         timeouts = self._exchange.context.timeouts
-        limits: list[tuple[float, Callable[[], ModelEngineError]]] = []
-        if self._deadline is not None:
-            limits.append((self._deadline, self._deadline_error))
+        limits: list[tuple[float, Callable[[], ModelEngineError]]] = [(self._deadline, self._deadline_error)]
         if self._waiting_since is not None:
             silence = timeouts.idle if self._has_output else timeouts.first_event
             if silence is not None:
@@ -431,15 +465,12 @@ class TransportReply:
         """
         timeouts = self._exchange.context.timeouts
         spans = [span for span in (timeouts.first_event, timeouts.idle, timeouts.progress) if span is not None]
-        dues = [due for due, _ in self._limits()]
-        if spans:
-            dues.append(now + min(spans))
-        return min(dues, default=float("inf"))
+        return min(now + min(spans, default=NEVER), *(due for due, _ in self._limits()))
 
     def _check(self, now: float) -> float | None:
         for due, error in self._limits():
             if due <= now:
-                self._content.set_exception(error())
+                self.abandon(error())
                 return None
         return self._next_check(now)
 
@@ -466,4 +497,4 @@ def _unread(content: Any) -> bytes:
     without it those bytes count as not received.
     """
     read_nowait = getattr(content, "_read_nowait", None)
-    return b"" if read_nowait is None else bytes(read_nowait(-1))
+    return b"" if read_nowait is None or content.at_eof() else bytes(read_nowait(-1))

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypedDict
 
 import orjson
 
-from .errors import MalformedResponseError, Phase
+from .errors import ConfigurationError, MalformedResponseError, Phase
 
 Verdict = Literal["complete", "truncated", "filtered", "errored"]
 """How a stream ended.
@@ -49,6 +49,9 @@ class Timeouts:
         idle: Silence between two reads once output has begun.
         progress: No new content although bytes, pings or empty deltas keep coming.
         deadline: Everything, over all attempts and waits. Nothing extends it.
+
+    Raises:
+        ConfigurationError: One of them is not a positive, finite number.
     """
 
     queue: float | None = 60.0
@@ -61,8 +64,11 @@ class Timeouts:
     def __post_init__(self) -> None:
         for name in self.__slots__:
             seconds = getattr(self, name)
-            if seconds is not None and not (isinstance(seconds, (int, float)) and seconds > 0):
-                raise ValueError(f"Timeouts.{name} must be a positive number of seconds or None, not {seconds!r}")
+            if seconds is None:
+                continue
+            is_number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
+            if not (is_number and 0 < seconds < float("inf")):
+                raise ConfigurationError(f"Timeouts.{name} is a positive number of seconds or None, not {seconds!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +90,8 @@ class UsageInfo:
 class ToolCallFunction:
     """The function a model wants called.
 
-    `arguments_json` is the JSON text as the model wrote it; `arguments` is that text decoded.
+    `arguments_json` is the JSON text as the model wrote it; `arguments` is that text decoded. Of a custom tool it is
+    the input, which may be any text.
     """
 
     name: str
@@ -120,6 +127,12 @@ class ToolCall:
 
     def to_dict(self) -> dict[str, Any]:
         """The call as it goes back on the wire, inside an assistant message."""
+        if self.type == "custom":
+            return {
+                "id": self.id,
+                "type": "custom",
+                "custom": {"name": self.function.name, "input": self.function.arguments_json},
+            }
         function = {"name": self.function.name, "arguments": self.function.arguments_json}
         return {"id": self.id, "type": self.type, "function": function}
 
@@ -198,7 +211,11 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One of the answers asked for with ``n``. Fields as in `LLMResponse`."""
+    """One of the answers asked for with ``n``. Fields as in `LLMResponse`.
+
+    `extra` holds the members of the choice and its message that have no name here (``annotations``, ``audio``,
+    ``content_filter_results``, ...), for each the last value that came, lists joined. It is not compared.
+    """
 
     index: int = 0
     content: str = ""
@@ -207,6 +224,7 @@ class Choice:
     refusal: str | None = None
     finish_reason: str | None = None
     logprobs: Any = None
+    extra: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +240,7 @@ class LLMResponse:
         tool_calls: The tools it wants called. `None` when none.
         model: The model as the gateway names it.
         finish_reason: Why it stopped, in the gateway's word, kept as it came.
-        stop_sequence: The sequence that stopped it, where a gateway tells.
+        stop_sequence: The sequence that stopped it, where a gateway tells (vLLM's ``stop_reason``).
         request_id: The ``id`` of the body (``chatcmpl-...``).
         usage: Token counts. `None` when not reported.
         provider_metadata: Members of the body that have no name here, and ``response_headers``.
@@ -295,6 +313,8 @@ class LLMResponseChunk:
     """The complete tool calls of this choice, on the chunk that has its finish reason."""
     extra: Mapping[str, Any] | None = None
     """Members of the event that have no name here."""
+    choice_extra: Mapping[str, Any] | None = None
+    """Members of the choice and its delta that have no name here."""
     head: ChunkHead = ChunkHead()
 
     def __init__(self, **fields: Any) -> None:
@@ -316,7 +336,7 @@ class LLMResponseChunk:
     @property
     def provider_metadata(self) -> dict[str, Any] | None:
         """`extra`, and the headers of the answer as ``response_headers``."""
-        metadata = {name: value for name, value in (self.extra or {}).items() if value is not None}
+        metadata = dict(self.extra or {})
         if self.head.response_headers is not None:
             metadata["response_headers"] = dict(self.head.response_headers)
         return metadata or None
@@ -358,6 +378,7 @@ _COMPARED_CHUNK_FIELDS = (
     "logprobs",
     "tool_calls",
     "extra",
+    "choice_extra",
 )
 _CHUNK_FIELDS = frozenset((*_COMPARED_CHUNK_FIELDS, "head"))
 

@@ -1,8 +1,8 @@
 """What an error answer means: the facts in its body, and the verdict of the OpenAI family.
 
-Bodies come in every shape (`error` as an object, a text or missing; `detail` as a text or a list; problem documents;
-HTML; nothing), so reading one never raises. A verdict is decided by the machine-readable code first, by the status
-second and by the words of the message last: words mislead.
+Bodies come in every shape (`error` as an object, a text or missing; `detail` as a text, a list or an object; problem
+documents; HTML; nothing), so reading one never raises. A verdict is decided by the machine-readable code first, by
+the status second and by the words of the message last: words mislead.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from .errors import (
     NotFoundError,
     OverloadedError,
     PermissionDeniedError,
+    PolicyBlockedError,
     ProviderError,
     QuotaExceededError,
     RateLimitError,
@@ -40,6 +41,8 @@ from .errors import (
 from .hints import retry_hints
 
 _SNIPPET = 300  # characters of a text or HTML page that go into a message
+_LOOKED_AT = 4096  # characters in which its title or first words are looked for
+_WORD = 200  # characters of a code; the longest known one has 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,20 +62,31 @@ class Answer:
     received: float
 
 
-Judge = Callable[[Answer], ModelEngineError]
-"""A verdict table: what an error answer means."""
-
-
 @dataclass(frozen=True, slots=True)
 class Complaint:
     """What an error body says, whatever its shape. Texts are `None` where it does not say."""
 
     message: str | None = None
+    """One line of at most 300 characters."""
     type: str | None = None
     code: str | None = None
     param: str | None = None
     body: Any = None
     """The body decoded, or its text, or `None` when it was empty."""
+
+
+Judge = Callable[[Answer], ModelEngineError]
+"""What an error answer means."""
+
+JudgeEvent = Callable[[Complaint], ModelEngineError]
+"""What an error inside a success means."""
+
+VerdictTable = Callable[[int | None, Complaint], tuple[type[ModelEngineError], Advice | None]]
+"""The class and advice for a status and what the body says.
+
+The status is `None` for an error inside a success whose type stands for none. The advice is `None` for the default of
+the class.
+"""
 
 
 def read_complaint(body: bytes) -> Complaint:
@@ -83,10 +97,10 @@ def read_complaint(body: bytes) -> Complaint:
         decoded = orjson.loads(body)
     except orjson.JSONDecodeError:
         text = body.decode("utf-8", "replace")
-        return Complaint(message=_snippet(text), body=text)
+        return Complaint(message=snippet(text) or None, body=text)
     complaint = complaint_of(decoded)
     if complaint.message is None:
-        complaint = replace(complaint, message=_snippet(body.decode("utf-8", "replace")))
+        complaint = replace(complaint, message=snippet(body.decode("utf-8", "replace")))
     return complaint
 
 
@@ -94,15 +108,9 @@ def complaint_of(decoded: Any) -> Complaint:
     """As `read_complaint`, of a body that is decoded already."""
     if not isinstance(decoded, dict):
         return Complaint(message=_text(decoded), body=decoded)
-    error = decoded.get("error")
-    facts: Mapping[str, Any] = error if isinstance(error, dict) else decoded
-    message = _text(error) if isinstance(error, str) and error else None
-    for name in ("message", "detail", "title", "error_description"):
-        if message:
-            break
-        message = _text(facts.get(name)) or _text(decoded.get(name))
+    facts = _innermost(decoded)
     return Complaint(
-        message=message,
+        message=_message(facts) or _message(decoded),
         type=_word(facts.get("type")),
         code=_word(facts.get("code")),
         param=_word(facts.get("param")),
@@ -110,38 +118,42 @@ def complaint_of(decoded: Any) -> Complaint:
     )
 
 
-def judge_openai(answer: Answer) -> ModelEngineError:
-    """The verdict of an OpenAI-compatible gateway on an error status."""
-    complaint = read_complaint(answer.body)
-    error_class, advice = openai_verdict(answer.status, complaint)
-    return build_error(error_class, answer, complaint, advice)
-
-
 def openai_verdict(status: int | None, complaint: Complaint) -> tuple[type[ModelEngineError], Advice | None]:
-    """The class and advice for a status and what the body says.
-
-    Args:
-        status: `None` for an error inside a success whose type stands for no status.
-        complaint: What the body says.
-
-    Returns:
-        The class, and the advice, `None` for the default of the class.
-    """
+    """The `VerdictTable` of OpenAI-compatible gateways."""
     for word in (complaint.code, complaint.type):
         if word in _BY_CODE:
             return _BY_CODE[word], None
     if status is None:
         return ProviderError, None
-    if status in _BY_STATUS:
-        error_class, advice = _BY_STATUS[status]
-        if error_class is InvalidRequestError and _CONTEXT_WORDS.search(complaint.message or ""):
-            return ContextWindowExceededError, None
-        return error_class, advice
-    if status >= 500:
-        return ServerError, None
-    if 300 <= status < 400:
-        return RedirectError, None
-    return InvalidRequestError, None
+    error_class, advice = _BY_STATUS.get(status) or _by_range(status)
+    for general, words, special in _BY_WORDS:
+        if error_class is general and words.search(complaint.message or ""):
+            return special, None
+    return error_class, advice
+
+
+def judge_openai(answer: Answer, table: VerdictTable = openai_verdict) -> ModelEngineError:
+    """What an error answer of an OpenAI-compatible gateway means."""
+    complaint = read_complaint(answer.body)
+    error_class, advice = table(answer.status, complaint)
+    return build_error(error_class, answer, complaint, advice)
+
+
+def judge_event(complaint: Complaint, table: VerdictTable = openai_verdict) -> ModelEngineError:
+    """What an ``error`` inside a success means: by its code and type, as if it had come with the status its type
+    stands for.
+    """
+    status = status_of_type(complaint)
+    error_class, advice = table(status, complaint)
+    return error_class(
+        complaint.message or "the gateway sent an error without saying why",
+        status=status,
+        code=complaint.code,
+        type=complaint.type,
+        param=complaint.param,
+        body=complaint.body,
+        advice=advice,
+    )
 
 
 def build_error(
@@ -152,8 +164,10 @@ def build_error(
 ) -> ModelEngineError:
     """Make the error, with the server's hints on it. ``x-should-retry`` overrides the advice."""
     hints = retry_hints(answer.headers, answer.received)
-    if hints.should_retry is not None:
-        advice = "after" if hints.should_retry else "never"
+    if hints.should_retry is False:
+        advice = "never"
+    elif hints.should_retry and (advice or error_class.default_advice) not in _AGAIN:
+        advice = "after"
     return error_class(
         complaint.message or f"the gateway answered HTTP {answer.status} without saying why",
         status=answer.status,
@@ -190,21 +204,36 @@ def status_of_type(complaint: Complaint) -> int | None:
     return None
 
 
+def snippet(text: str) -> str:
+    """One line of at most 300 characters, without control characters; of an HTML page its title or its words."""
+    text = text.lstrip()[:_LOOKED_AT]  # all below is linear in this
+    if "<html" in text[:1000].lower() or text[:9].lower() == "<!doctype":
+        title = re.search(r"<title[^<>]*>([^<]*)", text, re.IGNORECASE)
+        text = f"HTML page: {title[1] if title else re.sub(r'<[^<>]*>', ' ', text)}"
+    line = " ".join(re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", text).split())
+    return line if len(line) <= _SNIPPET else line[: _SNIPPET - 1] + "…"
+
+
+_AGAIN = ("now", "after", "wait_in_progress")
+
 _BY_CODE: dict[str | None, type[ModelEngineError]] = {
     "context_length_exceeded": ContextWindowExceededError,
     "exceed_context_size_error": ContextWindowExceededError,  # llama.cpp
     "unsupported_parameter": UnsupportedParameterError,
     "unsupported_value": UnsupportedParameterError,
     "unknown_parameter": UnsupportedParameterError,
+    "rate_limit_exceeded": RateLimitError,
     "insufficient_quota": QuotaExceededError,
     "billing_hard_limit_reached": QuotaExceededError,
     "enforced_spend_limit_reached": QuotaExceededError,
     "budget_exceeded": BudgetExceededError,  # LiteLLM, with 400, 422 or 429
     "content_filter": SafetyBlockedError,  # Azure
     "content_policy_violation": SafetyBlockedError,
+    "guardrails_violation": PolicyBlockedError,  # NeMo Guardrails
     "invalid_api_key": AuthenticationError,
     "model_not_found": NotFoundError,
     "overloaded_error": OverloadedError,
+    "server_is_overloaded": OverloadedError,
     "idempotency_in_progress": IdempotencyInProgressError,
     "idempotency_key_reuse": IdempotencyKeyReuseError,
     "idempotency_not_supported": IdempotencyNotSupportedError,
@@ -231,28 +260,81 @@ _BY_STATUS: dict[int, tuple[type[ModelEngineError], Advice | None]] = {
     529: (OverloadedError, None),
 }
 
+# Asked last, and only where the class is the general one: (general class, words, special class)
+_BY_WORDS: tuple[tuple[type[ModelEngineError], re.Pattern[str], type[ModelEngineError]], ...] = (
+    (
+        InvalidRequestError,
+        re.compile(
+            r"unrecognized request argument|un(?:supported|known) parameter|unexpected keys in the request"
+            r"|extra inputs are not permitted",  # OpenAI; OpenAI; transformers serve; pydantic, thus vLLM
+            re.IGNORECASE,
+        ),
+        UnsupportedParameterError,
+    ),
+    (
+        InvalidRequestError,
+        re.compile(r"maximum context length|context window|context length|context size|n_ctx", re.IGNORECASE),
+        ContextWindowExceededError,
+    ),
+    (
+        RateLimitError,  # LiteLLM's deployment past its budget is a 429 whose type is internal_server_error
+        re.compile(r"exceeded budget|budget (?:has been )?exceeded|crossed budget|over budget", re.IGNORECASE),
+        BudgetExceededError,
+    ),
+)
+
 # The types that OpenAI, Anthropic and their kin put into error events, where there is no status
 _STATUS_BY_TYPE: dict[str | None, int] = {
     "invalid_request_error": 400,
     "authentication_error": 401,
+    "billing_error": 402,
     "permission_error": 403,
     "not_found_error": 404,
     "rate_limit_error": 429,
     "api_error": 500,
     "server_error": 500,
     "overloaded_error": 503,
+    "service_unavailable_error": 503,
+    "timeout_error": 504,
 }
 
-_CONTEXT_WORDS = re.compile(r"maximum context length|context window|context length|context size|n_ctx", re.IGNORECASE)
+
+def _by_range(status: int) -> tuple[type[ModelEngineError], Advice | None]:
+    if status >= 500:
+        return ServerError, None
+    if 300 <= status < 400:
+        return RedirectError, None
+    return InvalidRequestError, None
+
+
+def _innermost(decoded: dict[str, Any]) -> dict[str, Any]:
+    """The object that holds the facts: what is wrapped in ``error``, or in ``detail`` when there is no text beside."""
+    facts = decoded
+    for _ in range(3):  # hostile bodies nest by the hundred
+        inner = facts.get("error")
+        if not isinstance(inner, dict) and _message(facts) is None:
+            inner = facts.get("detail")
+        if not isinstance(inner, dict):
+            break
+        facts = inner
+    return facts
+
+
+def _message(facts: dict[str, Any]) -> str | None:
+    """What a person can read in it. ``error`` as a text may be a mere "Not Found", ``title`` is more general still."""
+    for name in ("message", "detail", "error_description", "error", "title"):
+        if (message := _text(facts.get(name))) is not None:
+            return message
+    return None
 
 
 def _text(value: Any) -> str | None:
-    """What a person can read in a message member: a text, or FastAPI's list of complaints."""
+    """The text of a message member: a text, a complaint of FastAPI's, or a list of them."""
     if isinstance(value, str):
-        return _snippet(value) or None
+        return snippet(value) or None
     if isinstance(value, list):
-        return _snippet("; ".join(filter(None, map(_detail, value)))) or None
-    return _detail(value)
+        return snippet("; ".join(filter(None, map(_detail, value)))) or None
+    return None
 
 
 def _detail(item: Any) -> str | None:
@@ -270,15 +352,7 @@ def _detail(item: Any) -> str | None:
 
 def _word(value: Any) -> str | None:
     """A code as text: gateways send texts, numbers, and the text ``"None"``."""
-    if isinstance(value, bool) or value is None or value == "None":
+    if isinstance(value, bool) or not isinstance(value, (str, int)):
         return None
-    return str(value) if isinstance(value, (str, int)) else None
-
-
-def _snippet(text: str) -> str:
-    """One line of at most 300 characters; of an HTML page its title or its words."""
-    if "<html" in text[:1000].lower() or text.lstrip()[:9].lower() == "<!doctype":
-        title = re.search(r"<title[^>]*>(.*?)</title>", text, re.IGNORECASE | re.DOTALL)
-        text = f"HTML page: {title[1] if title else re.sub(r'<[^>]*>', ' ', text)}"
-    line = " ".join(text.split())
-    return line if len(line) <= _SNIPPET else line[: _SNIPPET - 1] + "…"
+    word = snippet(str(value))[:_WORD]
+    return word if word not in ("", "None") else None

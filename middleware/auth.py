@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 from yarl import URL
 
 from penstock.engine.credential import Credential, KeySource
-from penstock.engine.errors import AuthenticationError
-from penstock.engine.exchange import CallContext, context_of
+from penstock.engine.errors import AuthenticationError, ConfigurationError, EngineOnlyError
+from penstock.engine.exchange import PLAIN_SESSION, CallContext, context_of
 
 from .places import AUTH
 
@@ -25,14 +25,17 @@ class Auth:
     Belongs inside `Retry`, outside `Classify`.
 
     Args:
-        api_key: The key, or a function (sync or async) that returns it. `None` takes the credential of the engine.
+        api_key: The key, or a function (sync or async) that returns it; what it returns for one call may be used for
+            others. `None` takes the credential of the engine.
         header: Header that carries it. `None` takes the gateway's, ``Authorization`` on a plain session.
         scheme: Word before the key, ``""`` for none. `None` takes the gateway's, ``Bearer`` on a plain session.
         origin: The only origin (``https://host:port``) that gets the key. `None` takes the engine's; on a plain
             session that of the first request, so that a key never follows a redirect to another host.
 
     Raises:
-        ConfigurationError: A fixed key that cannot stand in a header.
+        ConfigurationError: A fixed key that cannot stand in a header, or an origin that is none.
+        AuthenticationError: On a request: the function failed, or gave no usable key.
+        EngineOnlyError: On a request: there is neither a key nor an engine.
     """
 
     place: ClassVar[int] = AUTH
@@ -48,15 +51,21 @@ class Auth:
         self._credential = None if api_key is None else Credential(api_key)
         self._header = header
         self._scheme = scheme
-        self._origin = None if origin is None else URL(origin).origin()
+        self._origin = None if origin is None else _checked_origin(origin)
 
     async def __call__(self, request: Any, handler: Callable[[Any], Awaitable[Any]]) -> Any:
         context = context_of(request)
         header = self._header or context.target.auth_header
-        credential = self._credential or context.target.credential
-        if credential is None or header in request.headers or not self._is_at_home(context, request.url):
+        if header in request.headers:
+            context.secrets.add(request.headers[header].rpartition(" ")[2])
             return await handler(request)
-        key, generation = await credential.key()
+        credential = self._credential or context.target.credential
+        if credential is None and context.target is PLAIN_SESSION:
+            raise EngineOnlyError("Auth() takes the engine's key; on a plain session give it one", phase="not_sent")
+        if credential is None or not self._is_at_home(context, request.url):
+            return await handler(request)
+        key, generation = await credential.key(context.time_left)
+        reply: Any = None
         rejection: AuthenticationError | None = None
         try:
             reply = await self._send(request, handler, context, header, key)
@@ -65,12 +74,14 @@ class Auth:
         else:
             if reply.status != 401:  # in the engine Classify has raised; on a plain session it may not be there
                 return reply
-        if credential.can_refresh:
-            fresh, _ = await credential.newer_than(generation)
-            if fresh != key:
-                if rejection is None:
-                    reply.release()
-                return await self._send(request, handler, context, header, fresh)
+        try:
+            fresh = await credential.refreshed(key, generation, context.time_left)
+        except BaseException:
+            _release(reply)
+            raise
+        if fresh != key:
+            _release(reply)
+            return await self._send(request, handler, context, header, fresh)
         if rejection is not None:
             raise rejection
         return reply
@@ -92,3 +103,15 @@ class Auth:
         finally:
             # The next attempt gets its own, and nobody who keeps the request keeps the key.
             request.headers.popall(header, None)
+
+
+def _release(reply: Any) -> None:
+    if reply is not None:
+        reply.release()
+
+
+def _checked_origin(origin: str | URL) -> URL:
+    try:
+        return URL(origin).origin()
+    except (ValueError, TypeError):
+        raise ConfigurationError(f"Auth(origin=...) has the form https://host:port, not {origin!r:.200}") from None

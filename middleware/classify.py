@@ -19,9 +19,10 @@ ERROR_BODY_TIMEOUT = 5.0  # seconds; an error page that drips is not worth more
 
 
 class Classify:
-    """Raises a typed error for an error status and for a lost connection. Successes pass.
+    """Raises a typed error for an error status, a redirect and a lost connection. Successes pass.
 
-    Of an error body at most 64 KiB are read, in at most 5 seconds; then the connection is given back or closed.
+    Of an error body at most 64 KiB are read, in at most 5 seconds; then the connection is given back or closed. A
+    plain session does not follow a redirect that stands here as an error, so prompt and keys stay with their host.
 
     Needs on the request: nothing. Adds: nothing. Runs the handler once. Belongs innermost. An error event inside a
     success is not seen here: in the engine the stream's decoder finds it.
@@ -44,7 +45,7 @@ class Classify:
         except FOREIGN as foreign:
             error = translate(foreign, "no_answer")
         else:
-            if 200 <= reply.status < 300:
+            if reply.status < 300:  # 101 is a success, too: the answer to a WebSocket handshake
                 return reply
             error = await self._judged(reply, context)
         # Raised outside of the except block: the context would hold aiohttp's request with its headers.
@@ -52,15 +53,17 @@ class Classify:
 
     async def _judged(self, reply: Any, context: CallContext) -> ModelEngineError:
         try:
-            body = await read_bounded(reply.content)
+            body = await read_bounded(reply.content, context.time_left)
         finally:
             reply.release()
         judge = self._judge or context.target.judge
         return judge(Answer(reply.status, reply.headers, body, context.clock.time()))
 
 
-async def read_bounded(content: Any) -> bytes:
-    """What comes of an error body within its bounds. A body that breaks off counts as far as it came."""
+async def read_bounded(content: Any, time_left: float | None) -> bytes:
+    """What comes of an error body within its bounds, and within the seconds that are left. A body that breaks off
+    counts as far as it came.
+    """
     body = bytearray()
 
     async def read() -> None:
@@ -68,5 +71,5 @@ async def read_bounded(content: Any) -> bytes:
             body.extend(data[: MAX_ERROR_BYTES - len(body)])
 
     with contextlib.suppress(*FOREIGN):  # the status is known, and that is what counts
-        await asyncio.wait_for(read(), ERROR_BODY_TIMEOUT)
+        await asyncio.wait_for(read(), ERROR_BODY_TIMEOUT if time_left is None else min(ERROR_BODY_TIMEOUT, time_left))
     return bytes(body)

@@ -13,6 +13,7 @@ from .places import IDEMPOTENCY
 
 HEADER = "Idempotency-Key"
 MAX_KEY_LENGTH = 255  # characters; Stripe's and Modelgov's limit
+_HEADER_NOTE = "idempotency_header"  # in the context's notes: the header in use, where it is not `HEADER`
 
 
 def new_key() -> str:
@@ -24,7 +25,7 @@ class Idempotency:
     """Sends an idempotency key with every POST: the caller's own, or a new one.
 
     The key is made once for a logical call and is the same on every attempt. It is left out where the gateway refuses
-    it.
+    it. A redirect that a plain session follows is another request: it gets a key of its own.
 
     Needs on the request: nothing. Adds: the header, and ``context.idempotency_key``. Runs the handler once. Belongs
     outside `Retry`, so that attempts share the key, and inside whatever changes the model, the route or the body.
@@ -33,7 +34,12 @@ class Idempotency:
         header: Name of the header.
         make_key: Gives a new key: 1 to 255 characters of visible ASCII.
         quoted: Send the key as a quoted structured-field string, as the IETF draft
-            (draft-ietf-httpapi-idempotency-key-header, 2.1) wants it. Gateways that are known take it bare.
+            (draft-ietf-httpapi-idempotency-key-header, 2.1) wants it. Gateways that are known take it bare. A header
+            that the caller set is sent as it is.
+
+    Raises:
+        InvalidRequestError: On a request: the key cannot be sent, or the caller gave two.
+        IdempotencyNotSupportedError: On a request: the caller gave a key, and the gateway refuses one.
     """
 
     place: ClassVar[int] = IDEMPOTENCY
@@ -45,15 +51,30 @@ class Idempotency:
 
     async def __call__(self, request: Any, handler: Callable[[Any], Awaitable[Any]]) -> Any:
         context = context_of(request)
-        key = request.headers.get(self._header) or context.idempotency_key
+        key = self._given_key(request, context)
         if context.operation.keys == "refused":
             if key is not None:
                 raise context.stamp(_not_supported(context))
-        elif key is not None or request.method == "POST":
-            context.idempotency_key = key = checked_idempotency_key(key or self._make_key())
+            return await handler(request)
+        if key is None and request.method == "POST":
+            key = self._make_key()
+        if key is not None:
+            context.idempotency_key = checked_idempotency_key(key)
+            context.notes[_HEADER_NOTE] = self._header
             if self._header not in request.headers:
-                request.headers[self._header] = f'"{key}"' if self._quoted else key
+                request.headers[self._header] = _quoted(key) if self._quoted else key
         return await handler(request)
+
+    def _given_key(self, request: Any, context: CallContext) -> str | None:
+        header: str | None = request.headers.get(self._header)
+        option = context.idempotency_key
+        if header is None:
+            return option
+        if option is not None and header not in (option, _quoted(option)):
+            raise InvalidRequestError(
+                f"two idempotency keys were given: {option!r:.80}, and {header!r:.80} as the header", phase="not_sent"
+            )
+        return header
 
 
 def checked_idempotency_key(key: str) -> str:
@@ -67,6 +88,17 @@ def checked_idempotency_key(key: str) -> str:
     raise InvalidRequestError(
         f"an idempotency key is 1 to {MAX_KEY_LENGTH} characters of visible ASCII, not {key!r:.80}", phase="not_sent"
     )
+
+
+def is_keyed(request: Any, context: CallContext) -> bool:
+    """Whether a request carries an idempotency key. The header counts: a key that nobody sends protects nothing."""
+    return context.notes.get(_HEADER_NOTE, HEADER) in request.headers
+
+
+def _quoted(key: str) -> str:
+    """The key as a string of RFC 8941 (3.3.3)."""
+    escaped = key.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
 
 
 def _not_supported(context: CallContext) -> IdempotencyNotSupportedError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random as _random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import Literal, Protocol
 
 from penstock.engine.errors import (
     ClockError,
+    ConfigurationError,
     IdempotencyInProgressError,
     ModelEngineError,
     OverloadedError,
@@ -16,7 +18,7 @@ from penstock.engine.errors import (
     StreamTruncatedError,
     TransportError,
 )
-from penstock.engine.exchange import CallContext
+from penstock.engine.hints import should_retry
 
 Ambiguous = Literal["keyed", "never", "always"]
 """What to do when the first request may have run: send again only with an idempotency key, never, or always."""
@@ -33,11 +35,18 @@ class Backoff:
         initial: Seconds, after failures that may pass at once.
         throttled: Seconds, after 429, 503 and 529, where an early repetition adds to the trouble.
         maximum: Seconds; no wait of ours is longer.
+
+    Raises:
+        ConfigurationError: One of them is not a number of seconds.
     """
 
     initial: float = 0.5
     throttled: float = 1.0
     maximum: float = 8.0  # the openai and anthropic SDKs' bound
+
+    def __post_init__(self) -> None:
+        for name in self.__slots__:
+            checked_seconds(f"Backoff({name}=...)", getattr(self, name))
 
     def interval(self, error: ModelEngineError, attempt: int) -> float:
         """The longest wait after the `attempt`-th attempt (1 is the first) failed with `error`, in seconds."""
@@ -114,19 +123,26 @@ def advised_against(error: ModelEngineError) -> str | None:
     )
 
 
-def forbidden(error: ModelEngineError, context: CallContext, ambiguous: Ambiguous) -> str | None:
+def forbidden(error: ModelEngineError, *, repeatable: bool, keyed: bool, ambiguous: Ambiguous) -> str | None:
     """Why no policy may send again. `None` when it may.
 
-    After output has come nothing is sent again. When the first request may have run, a second one can charge twice:
-    it is sent only when it does no harm, or by the rule for ambiguous failures.
+    After output has come nothing is sent again, nor when the server says not to. When the first request may have run,
+    a second one can charge twice: it is sent only when it does no harm, or by the rule for ambiguous failures.
+
+    Args:
+        error: The failure.
+        repeatable: Whether running the request twice does no harm.
+        keyed: Whether it carries an idempotency key.
+        ambiguous: The rule.
     """
     if error.phase == "after_output":
         return "output had already come"
-    if not may_have_run(error) or context.operation.repeatable or ambiguous == "always":
+    if should_retry(error.headers) is False:
+        return "the server says not to send it again"
+    if not may_have_run(error) or repeatable or ambiguous == "always" or (ambiguous == "keyed" and keyed):
         return None
-    if ambiguous == "keyed" and context.idempotency_key is not None:
-        return None
-    return "the first request may have run, and no idempotency key protects it"
+    protection = "no idempotency key protects it" if ambiguous == "keyed" else "the rule is never to risk a second"
+    return f"the first request may have run, and {protection}"
 
 
 def may_have_run(error: ModelEngineError) -> bool:
@@ -143,23 +159,34 @@ def timed(wait: float, error: ModelEngineError, *, max_wait: float, time_left: f
     is no use in waiting at all: the error is raised at once, with the hint on it.
 
     Args:
-        wait: Seconds that the policy would wait.
+        wait: Seconds that the policy would wait; what is no number counts as 0.
         error: The failure, with `retry_after`.
         max_wait: Seconds; the longest hint to follow.
         time_left: Seconds to the deadline. `None` when there is none.
         jitter: From 0 to 1; a hint is stretched by up to a tenth, so that all who were told the same do not come back
             at once.
     """
-    hint = error.retry_after
-    if hint is not None:
-        if hint > max_wait:
-            return Decision(
-                False, hint, f"asked to wait {hint:g} s, longer than the {max_wait:g} s that are waited at most"
-            )
-        wait = max(wait, hint * (1 + jitter / 10))
-        if time_left is not None and hint < time_left <= wait:
-            wait = hint  # the jitter is ours, and must not be what breaks the deadline
+    hint = error.retry_after or 0.0
+    if hint > max_wait:
+        return Decision(
+            False, hint, f"asked to wait {hint:g} s, longer than the {max_wait:g} s that are waited at most"
+        )
+    least = max(0.0, wait, hint)
+    wait = max(least, hint * (1 + jitter / 10))
+    if time_left is not None and least < time_left <= wait:
+        wait = least  # the jitter is ours, and must not be what breaks the deadline
     if time_left is not None and wait >= time_left:
         return Decision(False, wait, f"the wait of {wait:.3g} s would pass the deadline")
     why = f"told to wait {hint:g} s" if hint else "backed off"
     return Decision(True, wait, why)
+
+
+def checked_seconds(name: str, value: object) -> float:
+    """A finite number of seconds, not below 0.
+
+    Raises:
+        ConfigurationError: It is something else; `name` says what.
+    """
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < math.inf:
+        return value
+    raise ConfigurationError(f"{name} is a number of seconds from 0, not {value!r}")

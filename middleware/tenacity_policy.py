@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any, ClassVar
+from typing import Any
 
 from tenacity import RetryAction, RetryCallState
 
@@ -16,6 +16,9 @@ from .policy import AttemptsPolicy, advised_against
 class TenacityPolicy:
     """Asks tenacity's objects with a `RetryCallState` of this call. One instance for each call.
 
+    They are asked in tenacity's order, `retry`, `wait`, `stop`, `before_sleep`, so that ``stop_before_delay`` knows
+    the wait. Each may be a coroutine function.
+
     Args:
         default: Answers where an object is `None`.
         context: The call.
@@ -26,17 +29,17 @@ class TenacityPolicy:
     """
 
     def __init__(
-        self, default: AttemptsPolicy, context: CallContext, stop: Any, wait: Any, retry: Any, before_sleep: Any
+        self, default: AttemptsPolicy, context: CallContext, *, stop: Any, wait: Any, retry: Any, before_sleep: Any
     ) -> None:
         self._default = default
+        self._clock = context.clock
         self._stop = stop
         self._wait = wait
         self._retry = retry
         self._before_sleep = before_sleep
         # The hooks of tenacity name the function that is retried: here it is the operation.
         self._state = RetryCallState(_Controller(), _named(context.operation.name), (), {})  # type: ignore[arg-type]
-        self._context = context
-        self._state.start_time -= self._elapsed()
+        self._state.start_time = context.started
 
     async def gives_up(self, error: ModelEngineError, attempt: int) -> str | None:
         state = self._update(error, attempt)
@@ -45,37 +48,40 @@ class TenacityPolicy:
                 return "tenacity's retry predicate says no"
         elif (final := advised_against(error)) is not None:
             return final
+        state.upcoming_sleep = max(await self._backoff(error, attempt), error.retry_after or 0.0)
         if self._stop is None:
             return f"{attempt} attempts were made" if attempt >= self._default.max_attempts else None
         return "tenacity's stop says so" if await _maybe_awaited(self._stop(state)) else None
 
     async def wait(self, error: ModelEngineError, attempt: int) -> float:
+        return self._state.upcoming_sleep
+
+    async def before_sleep(self, error: ModelEngineError, attempt: int, wait: float) -> None:
+        state = self._state
+        state.upcoming_sleep = wait
+        state.idle_for += wait
+        state.next_action = RetryAction(wait)
+        if self._before_sleep is not None:
+            await _maybe_awaited(self._before_sleep(state))
+
+    async def _backoff(self, error: ModelEngineError, attempt: int) -> float:
         if self._wait is None:
             return await self._default.wait(error, attempt)
         return float(await _maybe_awaited(self._wait(self._state)))
-
-    async def before_sleep(self, error: ModelEngineError, attempt: int, wait: float) -> None:
-        if self._before_sleep is not None:
-            self._state.next_action = RetryAction(wait)
-            await _maybe_awaited(self._before_sleep(self._state))
-        self._state.idle_for += wait
-
-    def _elapsed(self) -> float:
-        return self._context.clock.monotonic() - self._context.started
 
     def _update(self, error: ModelEngineError, attempt: int) -> RetryCallState:
         state = self._state
         state.attempt_number = attempt
         state.set_exception((type(error), error, error.__traceback__))
-        assert state.outcome_timestamp is not None
-        state.outcome_timestamp = state.start_time + self._elapsed()
+        state.outcome_timestamp = self._clock.monotonic()
         return state
 
 
 class _Controller:
     """Stands where tenacity's hooks look for the object that retries."""
 
-    statistics: ClassVar[dict[str, Any]] = {}
+    def __init__(self) -> None:
+        self.statistics: dict[str, Any] = {}
 
     def __repr__(self) -> str:
         return "<penstock.Retry>"

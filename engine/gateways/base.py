@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from ..errors import ModelEngineError
+from ..errors import Advice, ModelEngineError
 from ..exchange import Operation, StreamDecoder
 from ..types import EmbeddingResponse, Governance, LLMResponse, ModelInfo
-from ..verdict import Answer, judge_openai
+from ..verdict import Answer, Complaint, judge_event, judge_openai, openai_verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Request:
 class Gateway:
     """A dialect. The defaults are those of an OpenAI-compatible gateway without a public address."""
 
-    name: ClassVar[str]
+    name: str
     base_url: ClassVar[str | None] = None
     """Where it is, when the user does not say. `None` asks the user."""
     key_variables: ClassVar[tuple[str, ...]] = ()
@@ -83,9 +83,17 @@ class Gateway:
         """A decoder for one stream, whose head is here and whose body (empty in `head`) follows."""
         raise NotImplementedError  # abstract
 
+    def verdict(self, status: int | None, complaint: Complaint) -> tuple[type[ModelEngineError], Advice | None]:
+        """The verdict table: class and advice for a status and what the body says, see `VerdictTable`."""
+        return openai_verdict(status, complaint)
+
     def judge(self, answer: Answer) -> ModelEngineError:
         """What an error answer means."""
-        return judge_openai(answer)
+        return judge_openai(answer, self.verdict)
+
+    def judge_event(self, complaint: Complaint) -> ModelEngineError:
+        """What an error inside a success means."""
+        return judge_event(complaint, self.verdict)
 
     def governance(self, headers: Mapping[str, str]) -> Governance | None:
         """What the head of an answer says about the gateway's decision. `None` when nothing."""

@@ -8,9 +8,10 @@ import struct
 from collections.abc import Mapping
 from typing import Any
 
-from ..decode import ChatDecoder, decode_completion, read_object
-from ..errors import MalformedResponseError
-from ..exchange import Operation
+from ..decode import decode_completion, excerpt, read_object, stream_decoder
+from ..errors import InvalidRequestError, MalformedResponseError
+from ..exchange import Operation, StreamDecoder
+from ..members import list_of, text_of, whole_of
 from ..types import EmbeddingResponse, LLMResponse, ModelInfo
 from ..usage import read_usage
 from ..verdict import Answer, plain_headers
@@ -32,19 +33,20 @@ class OpenAICompatibleGateway(Gateway):
 
     def __init__(self, name: str | None = None) -> None:
         if name is not None:
-            self.name = name  # type: ignore[misc]  # the one dialect that serves under many names
+            self.name = name
 
     def encode_chat(self, model: str, messages: list[Any], params: Mapping[str, Any], *, stream: bool) -> Request:
         body: dict[str, Any] = {"model": model, "messages": messages, **params}
+        if body.pop("stream", stream) not in (stream, None):
+            asked, other = ("stream_call()", "True") if stream else ("chat_completion() or call()", "False")
+            raise InvalidRequestError(
+                f"stream is always {other} in {asked}: leave it out", param="stream", phase="not_sent"
+            )
+        options = body.pop("stream_options", {"include_usage": True})
         if stream:
             body["stream"] = True
-            if body.get("stream_options", ...) is ...:
-                body["stream_options"] = {"include_usage": True}
-            elif body["stream_options"] is None:
-                del body["stream_options"]  # for servers that reject the member
-        else:
-            body.pop("stream", None)
-            body.pop("stream_options", None)  # only legal with a stream
+            if options is not None:  # None is for servers that reject the member
+                body["stream_options"] = options
         return Request(self.chat, body)
 
     def encode_embeddings(self, model: str, inputs: Any, params: Mapping[str, Any]) -> Request:
@@ -52,33 +54,38 @@ class OpenAICompatibleGateway(Gateway):
         return Request(self.embeddings, {"model": model, "input": inputs, "encoding_format": "base64", **params})
 
     def decode_object(self, answer: Answer) -> dict[str, Any]:
-        return read_object(answer)
+        return read_object(answer, self.judge_event)
 
     def decode_chat(self, answer: Answer) -> LLMResponse:
-        return decode_completion(answer)
+        return decode_completion(answer, judge=self.judge_event)
 
     def decode_embeddings(self, answer: Answer) -> EmbeddingResponse:
-        payload = read_object(answer)
-        entries = payload.get("data")
-        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-            raise MalformedResponseError("the embeddings are not a list of objects", body=payload)
-        ordered = sorted(enumerate(entries), key=lambda pair: _position(pair[1], pair[0]))
+        payload = read_object(answer, self.judge_event)
+        try:
+            ordered = sorted(enumerate(_objects(payload)), key=_place)
+            vectors = tuple(_vector(entry.get("embedding")) for _, entry in ordered)
+            model = text_of(payload, "model")
+        except MalformedResponseError as error:
+            error.body = excerpt(answer.body)
+            raise
         return EmbeddingResponse(
-            embeddings=tuple(_vector(entry.get("embedding")) for _, entry in ordered),
-            model=payload["model"] if isinstance(payload.get("model"), str) else None,
+            embeddings=vectors,
+            model=model,
             usage=read_usage(payload.get("usage")),
             provider_metadata={"response_headers": plain_headers(answer.headers)},
             gateway_request_id=answer.headers.get("x-request-id"),
         )
 
     def decode_models(self, answer: Answer) -> tuple[ModelInfo, ...]:
-        cards = read_object(answer).get("data")
-        if not isinstance(cards, list):
-            raise MalformedResponseError("the models are not a list", body=cards)
-        return tuple(_model(card) for card in cards)
+        payload = read_object(answer, self.judge_event)
+        try:
+            return tuple(_model(card) for card in _objects(payload))
+        except MalformedResponseError as error:
+            error.body = excerpt(answer.body)
+            raise
 
-    def stream_decoder(self, head: Answer) -> ChatDecoder:
-        return ChatDecoder(head)
+    def stream_decoder(self, head: Answer) -> StreamDecoder:
+        return stream_decoder(head, judge=self.judge_event)
 
 
 class OpenAIGateway(OpenAICompatibleGateway):
@@ -89,9 +96,21 @@ class OpenAIGateway(OpenAICompatibleGateway):
     key_variables = ("OPENAI_API_KEY",)
 
 
-def _position(entry: dict[str, Any], default: int) -> int:
-    index = entry.get("index")
-    return index if type(index) is int else default
+def _objects(payload: dict[str, Any]) -> list[dict[str, Any]]:
+    """The ``data`` of a list answer."""
+    if payload.get("data") is None:
+        raise MalformedResponseError("the answer has no data")
+    entries = list_of(payload, "data")
+    if not all(isinstance(entry, dict) for entry in entries):
+        raise MalformedResponseError("data has something in it that is not an object")
+    return entries
+
+
+def _place(numbered: tuple[int, dict[str, Any]]) -> int:
+    """Where an embedding belongs: by its index, else where it stands."""
+    position, entry = numbered
+    index = whole_of(entry, "index")
+    return position if index is None else index
 
 
 def _vector(embedding: Any) -> list[float]:
@@ -101,19 +120,19 @@ def _vector(embedding: Any) -> list[float]:
     if isinstance(embedding, str):
         try:
             packed = base64.b64decode(embedding, validate=True)
-        except (binascii.Error, ValueError):
-            packed = b"?"
-        if len(packed) % 4 == 0:
             return list(struct.unpack(f"<{len(packed) // 4}f", packed))
+        except (binascii.Error, ValueError, struct.error):
+            pass
     raise MalformedResponseError("an embedding is neither a list of numbers nor base64 of float32")
 
 
-def _model(card: Any) -> ModelInfo:
-    if not isinstance(card, dict) or not isinstance(card.get("id"), str):
-        raise MalformedResponseError("a model has no id", body=card)
+def _model(card: dict[str, Any]) -> ModelInfo:
+    model_id = text_of(card, "id")
+    if not model_id:
+        raise MalformedResponseError("a model has no id")
     created, owner = card.get("created"), card.get("owned_by")
     return ModelInfo(
-        id=card["id"],
+        id=model_id,
         created=created if type(created) is int else None,
         owned_by=owner if isinstance(owner, str) else None,
         extra={name: value for name, value in card.items() if name not in ("id", "created", "owned_by", "object")},

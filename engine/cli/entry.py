@@ -1,0 +1,86 @@
+"""``penstock COMMAND ...``: finds the command, runs it, and turns every way to end into an exit code.
+
+A command is a module of this folder with ``run(arguments) -> exit code`` and a line in `COMMANDS`. It is imported
+when it is run, so that the others cost nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from argparse import SUPPRESS, ArgumentParser, RawDescriptionHelpFormatter
+from collections.abc import Sequence
+from importlib import import_module
+
+from . import exits
+
+COMMANDS = {
+    "chat": "ask a model and stream its answer",
+    "mock": "start a gateway on this machine that answers like a model",
+    "demo": "see one answer come through a gateway that fails twice",
+}
+"""Name -> what it does."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        argv: The arguments without the program's name. `None` takes those of the process.
+
+    Returns:
+        The exit code, see `penstock.engine.cli.exits`. A reader of stdout that goes away is no failure: 0.
+    """
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    try:
+        try:
+            return _run(arguments)
+        finally:
+            sys.stdout.flush()  # here, where a broken pipe can be caught, and not when Python exits
+    except BrokenPipeError:
+        _detach_stdout()
+        return exits.OK
+    except OSError as error:
+        print(f"penstock: {error.strerror or error}", file=sys.stderr)  # such as: No space left on device
+        _detach_stdout()
+        return exits.FAILED
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        return exits.INTERRUPTED
+
+
+def _run(arguments: list[str]) -> int:
+    parser = _parser()
+    if not arguments:
+        parser.print_help(sys.stderr)
+        return exits.USAGE
+    try:
+        # What follows the command's name is the command's affair.
+        command = parser.parse_args(arguments[:1]).command
+        code: int = import_module(f".{command}", __package__).run(arguments[1:])
+    except SystemExit as ended:  # how argparse ends after --help (0) and after a wrong argument (2)
+        return ended.code if isinstance(ended.code, int) else exits.USAGE
+    return code
+
+
+def _parser() -> ArgumentParser:
+    from penstock import __version__
+
+    listed = "\n".join(f"  {name:<6} {purpose}" for name, purpose in COMMANDS.items())
+    parser = ArgumentParser(
+        prog="penstock",
+        usage="penstock COMMAND [ARGUMENTS]",
+        description=f"The async streaming engine for LLM gateways.\n\ncommands:\n{listed}",
+        epilog="`penstock COMMAND --help` shows the arguments of a command.",
+        formatter_class=RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"penstock {__version__}")
+    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help=SUPPRESS)
+    return parser
+
+
+def _detach_stdout() -> None:
+    """Send what is left in the buffer nowhere: Python writes it when it exits, and would complain once more."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)

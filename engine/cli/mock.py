@@ -1,0 +1,161 @@
+"""``penstock mock``: the gateway of `penstock.testing` on a port of this machine, for any client."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import math
+import os
+import shlex
+import signal
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Coroutine, Sequence
+from typing import Any
+
+from ..testing import Call, Gateway
+from ..testing.dialects import DIALECTS
+from . import arguments, exits
+from .output import Output
+from .report import duration
+
+PORT = 7367  # PENS on a telephone; the private use of nobody we know of
+
+DESCRIPTION = """\
+Start a gateway on this machine that answers like a model, and serve until
+Ctrl-C or SIGTERM.
+
+It says the same thing every time, streams, thinks and calls tools when asked
+to, embeds, and honours idempotency keys. The first line on stdout is its URL;
+commands that use it follow, ready to be pasted. Then comes one line for each
+request, when stdout is a terminal or --verbose is given.
+"""
+
+EPILOG = """\
+exit codes:
+  0    it was stopped
+  1    the port could not be had
+  2    the command line or configuration is wrong
+"""
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run the command; returns the exit code."""
+    parser = _parser()
+    options = parser.parse_args(argv)
+    api_key = None
+    if options.api_key_env is not None:
+        api_key = os.environ.get(options.api_key_env, "").strip()
+        if not api_key:
+            parser.error(f"environment variable {options.api_key_env!r} is not set")
+    try:
+        return asyncio.run(_serve(options, api_key, Output(sys.stdout)))
+    except KeyboardInterrupt:
+        return exits.OK  # how Ctrl-C arrives where the loop takes no signals (Windows)
+
+
+def _parser() -> ArgumentParser:
+    parser = arguments.make_parser("mock", DESCRIPTION, EPILOG)
+    parser.add_argument(
+        "--port", type=arguments.port, default=PORT, metavar="N", help=f"0 takes a free one (default: {PORT})"
+    )
+    parser.add_argument(
+        "--model",
+        default="tiny-mock",
+        metavar="NAME",
+        help="the model it lists; chats may name any (default: tiny-mock)",
+    )
+    parser.add_argument(
+        "--gateway",
+        default="openai",
+        choices=DIALECTS,
+        metavar="DIALECT",
+        help=f"what it speaks: {', '.join(DIALECTS)} (default: openai)",
+    )
+    parser.add_argument(
+        "--api-key-env",
+        metavar="NAME",
+        help="environment variable with the key it asks for; by default it asks for none",
+    )
+    parser.add_argument("--verbose", action="store_true", help="one line for each request in any case")
+    return parser
+
+
+async def _serve(options: Namespace, api_key: str | None, out: Output) -> int:
+    gateway = Gateway(dialect=options.gateway, api_key=api_key, model=options.model, port=options.port)
+    try:
+        await gateway.start()
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        print(f"penstock mock: port {options.port} cannot be had: {reason}; try --port 0", file=sys.stderr)
+        return exits.FAILED
+    try:
+        out.write(_greeting(gateway.url, options))
+        out.flush()
+        await _until_stopped(_log(gateway, out) if options.verbose or out.is_terminal else None)
+    finally:
+        await gateway.stop()
+    return exits.OK
+
+
+def _greeting(url: str, options: Namespace) -> str:
+    model, variable = json.dumps(options.model), options.api_key_env
+    hello = {"role": "user", "content": "Hello"}
+    body = json.dumps({"model": options.model, "stream": True, "messages": [hello]})
+    bearer = f' -H "Authorization: Bearer ${variable}"' if variable else ""
+    own_gateway = "" if options.gateway == "openai" else f" --gateway {options.gateway}"
+    own_key = f" --api-key-env {variable}" if variable else ""
+    python = [json.dumps({"model": options.model, "api_key_env_var": variable}) if variable else model]
+    python += [] if options.gateway == "openai" else [f'gateway="{options.gateway}"']
+    python.append(f'base_url="{url}"')
+    asks = f"asks for the key in ${variable}" if variable else "asks for no key"
+    return f"""{url}
+speaks {options.gateway}, lists the model {options.model}, {asks}; Ctrl-C stops it
+
+  curl -sN {url}/v1/chat/completions -H 'Content-Type: application/json'{bearer} -d {shlex.quote(body)}
+
+  penstock chat --model {shlex.quote(options.model)} --base-url {url}{own_gateway}{own_key} Hello
+
+  engine = penstock.ModelEngine({", ".join(python)})
+
+"""
+
+
+async def _until_stopped(log: Coroutine[Any, Any, None] | None) -> None:
+    """Wait for SIGINT or SIGTERM; what goes wrong in the log goes wrong here."""
+    loop = asyncio.get_running_loop()
+    waiting = asyncio.ensure_future(log if log is not None else asyncio.Event().wait())
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with contextlib.suppress(NotImplementedError):  # Windows
+            loop.add_signal_handler(number, waiting.cancel)
+    with contextlib.suppress(asyncio.CancelledError):
+        await waiting
+
+
+async def _log(gateway: Gateway, out: Output) -> None:
+    """One line for each request, when it is over."""
+    seen = 0
+    running: list[Call] = []
+
+    def has_news() -> bool:
+        return len(gateway.calls) > seen or any(call.finished is not None for call in running)
+
+    while True:
+        await gateway.until(has_news, within_s=math.inf)
+        running += gateway.calls[seen:]
+        seen = len(gateway.calls)
+        for call in running:
+            if call.finished is not None:
+                out.line(_told(call, call.finished))
+        running = [call for call in running if call.finished is None]
+
+
+def _told(call: Call, finished: float) -> str:
+    facts = [call.outcome, duration(finished - call.started)]
+    if call.attempt > 1:
+        facts.append(f"attempt {call.attempt}")
+    if call.idempotency_key is not None:
+        facts.append(f"key {call.idempotency_key}")
+    # What a client sends must not break the line or move the cursor.
+    return ascii(f"{call.number}  {call.method} {call.path}  {call.status or '-'}  {', '.join(facts)}")[1:-1]

@@ -1,0 +1,1 @@
+"""Tests. The path of a test is the path of its subject."""

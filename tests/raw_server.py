@@ -1,0 +1,142 @@
+"""A TCP server that says what a test writes, byte by byte: for answers that no HTTP server would give."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import ssl
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+
+import orjson
+from typing_extensions import Self
+
+STREAM_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+END = b"0\r\n\r\n"
+"""The last chunk of a body."""
+
+
+def event(data: object) -> bytes:
+    """An event of a stream, as a chunk of its own; what is not bytes is sent as JSON."""
+    return chunk(b"data: %b\n\n" % (data if isinstance(data, bytes) else orjson.dumps(data)))
+
+
+def text(content: str, finish_reason: str | None = None) -> bytes:
+    """An event with a piece of text."""
+    choice = {"index": 0, "delta": {"content": content}, "finish_reason": finish_reason}
+    return event({"id": "chatcmpl-1", "object": "chat.completion.chunk", "model": "m", "choices": [choice]})
+
+
+def chunk(data: bytes) -> bytes:
+    """A chunk of a body (RFC 9112 7.1)."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+DONE = event(b"[DONE]")
+
+
+class Connection:
+    """The server's end of one connection."""
+
+    def __init__(self, number: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.number = number
+        self._reader = reader
+        self._writer = writer
+
+    async def request(self) -> bytes:
+        """Read one request and return its head."""
+        head = await self._reader.readuntil(b"\r\n\r\n")
+        length = re.search(rb"content-length: *([0-9]+)", head, re.IGNORECASE)
+        await self._reader.readexactly(int(length[1]) if length else 0)
+        return head
+
+    async def send(self, *data: bytes) -> None:
+        self._writer.write(b"".join(data))
+        await self._writer.drain()
+
+    async def read_all(self) -> int:
+        """Read until the client is gone; returns how many bytes came."""
+        size = 0
+        with contextlib.suppress(ConnectionError):
+            while data := await self._reader.read(1 << 16):
+                size += len(data)
+        return size
+
+    def close(self) -> None:
+        """End it after what has been sent."""
+        self._writer.close()
+
+    def reset(self) -> None:
+        """End it with what has been sent delivered, without a goodbye."""
+        self._writer.transport.abort()
+
+
+Talk = Callable[[Connection], Awaitable[None]]
+"""What the server does on a connection; after it the connection stays open until the client closes it."""
+
+
+class RawServer:
+    """The server, on a free port of loopback.
+
+    Args:
+        talk: What it does on each connection.
+        tls: Speaks TLS with this context.
+    """
+
+    def __init__(self, talk: Talk, *, tls: ssl.SSLContext | None = None) -> None:
+        self._talk = talk
+        self._tls = tls
+        self._tasks: dict[asyncio.Task[None], int] = {}
+        self._changed = asyncio.Condition()
+        self.connections = 0
+
+    @property
+    def url(self) -> str:
+        port = self._server.sockets[0].getsockname()[1]
+        return f"{'https' if self._tls else 'http'}://127.0.0.1:{port}"
+
+    @property
+    def open_connections(self) -> int:
+        return len(self._tasks)
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0, ssl=self._tls)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._server.close()
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def until_closed(self, within: float = 5.0) -> None:
+        """Wait until the client has closed every connection."""
+
+        async def wait() -> None:
+            async with self._changed:
+                await self._changed.wait_for(lambda: not self._tasks)
+
+        await asyncio.wait_for(wait(), within)
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        task = asyncio.get_running_loop().create_task(self._serve(reader, writer, self.connections))
+        self._tasks[task] = self.connections
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
+        connection = Connection(number, reader, writer)
+        try:
+            with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+                await self._talk(connection)
+            await connection.read_all()
+        finally:
+            writer.close()
+            task = asyncio.current_task()
+            assert task is not None
+            del self._tasks[task]
+        async with self._changed:
+            self._changed.notify_all()

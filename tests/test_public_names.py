@@ -1,0 +1,53 @@
+"""The public names: a change here is a change for users, and belongs into the changelog."""
+
+from __future__ import annotations
+
+import inspect
+from types import ModuleType
+
+import pytest
+
+import penstock
+import penstock.testing
+from penstock.engine import testing
+
+from .project import modules
+
+PUBLIC = """
+NIM Attempt Auth Backoff ChatStream Classify EmbeddingResponse Governance Health Idempotency LLMResponse
+LLMResponseChunk ModelConfig ModelEngine ModelEngineError ModelInfo OpenAI Retry RetryAfterOptions SSEDecoder
+ServerSentEvent StreamSummary StreamTruncatedError Timeouts ToolCall UsageInfo __version__ default_stack errors
+"""
+
+TESTING = """
+Answer Call Gateway HttpDate Script Step ToolCall answer cut empty error_event fail garbage_frame hang_up html
+http_date invalid_json no_done reset stall tool_call truncate
+"""
+
+
+def test_penstock_offers_these_names() -> None:
+    assert penstock.__all__ == PUBLIC.split()
+
+
+def test_penstock_testing_offers_these_names() -> None:
+    assert testing.__all__ == TESTING.split()
+    assert {name: getattr(penstock.testing, name) for name in penstock.testing.__all__} == {
+        name: getattr(testing, name) for name in testing.__all__
+    }
+
+
+@pytest.mark.parametrize("door", [penstock, penstock.testing])
+def test_every_public_name_is_there_and_says_what_it_is(door: ModuleType) -> None:
+    offered = [getattr(door, name) for name in door.__all__]
+    assert [value for value in offered if inspect.isroutine(value) or inspect.isclass(value) if not value.__doc__] == []
+
+
+def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="'penstock' has no attribute 'Engine'"):
+        penstock.Engine  # noqa: B018
+
+
+@pytest.mark.parametrize("door", [penstock, penstock.testing])
+def test_no_public_function_hides_a_module(door: ModuleType) -> None:
+    functions = {name for name in door.__all__ if inspect.isfunction(getattr(door, name))}
+    assert functions & {name.rpartition(".")[2] for name in modules()} == set()
