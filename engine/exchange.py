@@ -25,7 +25,7 @@ from yarl import URL
 from .clock import SYSTEM_CLOCK, Clock
 from .credential import Credential
 from .errors import ModelEngineError, type_name
-from .redact import redact, redact_value
+from .redact import redact_value
 from .types import Attempt, Governance, LLMResponseChunk, Timeouts
 from .verdict import Answer, Judge, judge_openai
 
@@ -97,7 +97,6 @@ class CallContext:
     timeouts: Timeouts = field(default_factory=Timeouts)
     deadline: float | None = None
     clock: Clock = SYSTEM_CLOCK
-    call_id: str = field(default_factory=lambda: str(uuid.uuid4()))
     started: float = 0.0
     idempotency_key: str | None = None
     attempts: list[Attempt] = field(default_factory=list)
@@ -106,6 +105,14 @@ class CallContext:
     governance: Governance | None = None
     """What the head of the answer says about the gateway's decision."""
     notes: dict[str, Any] = field(default_factory=dict)
+    _call_id: str | None = field(default=None, repr=False)
+
+    @property
+    def call_id(self) -> str:
+        """A random id (UUIDv4) of the call, made when it is first asked for."""
+        if self._call_id is None:
+            self._call_id = str(uuid.uuid4())
+        return self._call_id
 
     @property
     def time_left(self) -> float | None:
@@ -118,19 +125,25 @@ class CallContext:
 
         Returns the same error.
         """
-        if self.attempts and self.attempts[-1].error is None:
-            self.attempts[-1].error = type_name(error)
-            self.attempts[-1].phase = error.phase
         error.gateway = error.gateway or self.target.gateway
         error.model_name = error.model_name or self.model
         error.idempotency_key = error.idempotency_key or self.idempotency_key
-        error.attempts = tuple(self.attempts)
-        error.message = redact(error.message, self.secrets)
+        error.headers = dict(error.headers)
+        texts = redact_value([getattr(error, name) for name in _TEXTS], self.secrets, depth=_DEPTH)
+        for name, text in zip(_TEXTS, texts):
+            setattr(error, name, text)
         error.args = (error.message,)
-        error.body = redact_value(error.body, self.secrets)
-        error.headers = {name: redact(value, self.secrets) for name, value in error.headers.items()}
+        if self.attempts:
+            entry = self.attempts[-1]
+            if entry.error is None:
+                entry.error, entry.phase = type_name(error), error.phase
+            entry.request_id = redact_value(entry.request_id, self.secrets)
+        error.attempts = tuple(self.attempts)
         return error
 
+
+_TEXTS = ("message", "code", "type", "param", "request_id", "headers", "body")  # of an error, that a gateway writes
+_DEPTH = 33  # levels of a body that are kept, and the list around it
 
 PLAIN_SESSION = Target("a plain aiohttp session", judge_openai)
 _CONTEXT = "penstock_context"  # attribute under which a context rides on a request of a plain session
