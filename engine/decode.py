@@ -110,13 +110,13 @@ class ChatReader:
             self._finished.add(index)
         if (logprobs := object_of(choice, "logprobs")) is not None:
             fields["logprobs"] = logprobs
-        if extra := {**_unknown(choice, _KNOWN_OF_CHOICE), **_unknown(delta, _KNOWN_OF_DELTA)}:
+        if extra := _unknown(choice, _KNOWN_OF_CHOICE) | _unknown(delta, _KNOWN_OF_DELTA):
             fields["choice_extra"] = extra
         if not fields:
             return None
         if index:
             fields["index"] = index
-        return LLMResponseChunk(**fields)
+        return LLMResponseChunk.of(fields)
 
     def _fields_of(self, delta: dict[str, Any], index: int, *, is_whole: bool) -> dict[str, Any]:
         fields: dict[str, Any] = {}
@@ -403,4 +403,6 @@ def _tool_call_fragments(delta: dict[str, Any]) -> list[Any]:
 
 
 def _unknown(members: dict[str, Any], known: frozenset[str]) -> dict[str, Any]:
+    if members.keys() <= known:
+        return {}
     return {name: value for name, value in members.items() if name not in known and value is not None}

@@ -60,6 +60,7 @@ Every class takes the same arguments, pickles, and carries fields for handlers: 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -420,8 +421,10 @@ class RedirectError(TransportError):
     remedy = "Set the base URL to the address the gateway redirects to, if you trust it."
 
 
-class ClockError(ModelEngineError, TimeoutError):
-    """One of the clocks of `Timeouts` ran out."""
+class ClockError(ModelEngineError, asyncio.TimeoutError):  # until Python 3.10 not the built-in one
+    """One of the clocks of `Timeouts` ran out. An `asyncio.TimeoutError` too, which from Python 3.11 on is
+    `TimeoutError`.
+    """
 
     default_advice: ClassVar[Advice] = "after"
     remedy = "Raise the clock in `Timeouts`."

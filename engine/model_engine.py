@@ -456,10 +456,12 @@ def _not_finite(value: Any, path: str) -> str | None:
 
 
 def _with_ledger(response: T, context: CallContext) -> T:
-    facts: dict[str, Any] = {"attempts": tuple(context.attempts), "idempotency_key": context.idempotency_key}
+    """Write what belongs to the call on its answer. The answer is fresh and nobody else's yet, so it is not copied."""
+    object.__setattr__(response, "attempts", tuple(context.attempts))
+    object.__setattr__(response, "idempotency_key", context.idempotency_key)
     if context.governance is not None:
-        facts["governance"] = context.governance
-    return replace(response, **facts)  # type: ignore[type-var]
+        object.__setattr__(response, "governance", context.governance)
+    return response
 
 
 def _default_stack(config: ModelConfig) -> list[AnyMiddleware]:

@@ -323,6 +323,13 @@ class LLMResponseChunk:
                 raise TypeError(f"LLMResponseChunk has no field {name!r}")
             setattr(self, name, value)
 
+    @classmethod
+    def of(cls, fields: dict[str, Any]) -> LLMResponseChunk:
+        """A chunk that takes over a dictionary of its fields, unchecked: for decoders, which make one per event."""
+        chunk = cls.__new__(cls)
+        chunk.__dict__ = fields
+        return chunk
+
     @property
     def request_id(self) -> str | None:
         """The ``id`` of the answer (``chatcmpl-...``)."""

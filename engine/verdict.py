@@ -310,14 +310,13 @@ def _by_range(status: int) -> tuple[type[ModelEngineError], Advice | None]:
 def _innermost(decoded: dict[str, Any]) -> dict[str, Any]:
     """The object that holds the facts: what is wrapped in ``error``, or in ``detail`` when there is no text beside."""
     facts = decoded
-    for _ in range(3):  # hostile bodies nest by the hundred
+    while True:
         inner = facts.get("error")
         if not isinstance(inner, dict) and _message(facts) is None:
             inner = facts.get("detail")
         if not isinstance(inner, dict):
-            break
+            return facts
         facts = inner
-    return facts
 
 
 def _message(facts: dict[str, Any]) -> str | None:

@@ -53,17 +53,15 @@ class Classify:
 
     async def _judged(self, reply: Any, context: CallContext) -> ModelEngineError:
         try:
-            body = await read_bounded(reply.content, context.time_left)
+            body = await read_bounded(reply.content)
         finally:
             reply.release()
         judge = self._judge or context.target.judge
         return judge(Answer(reply.status, reply.headers, body, context.clock.time()))
 
 
-async def read_bounded(content: Any, time_left: float | None) -> bytes:
-    """What comes of an error body within its bounds, and within the seconds that are left. A body that breaks off
-    counts as far as it came.
-    """
+async def read_bounded(content: Any, timeout: float = ERROR_BODY_TIMEOUT) -> bytes:
+    """What comes of an error body within its bounds. A body that breaks off counts as far as it came."""
     body = bytearray()
 
     async def read() -> None:
@@ -71,5 +69,5 @@ async def read_bounded(content: Any, time_left: float | None) -> bytes:
             body.extend(data[: MAX_ERROR_BYTES - len(body)])
 
     with contextlib.suppress(*FOREIGN):  # the status is known, and that is what counts
-        await asyncio.wait_for(read(), ERROR_BODY_TIMEOUT if time_left is None else min(ERROR_BODY_TIMEOUT, time_left))
+        await asyncio.wait_for(read(), timeout)
     return bytes(body)

@@ -83,7 +83,7 @@ def checked_idempotency_key(key: str) -> str:
     Raises:
         InvalidRequestError: It is empty, longer than 255 characters, or not visible ASCII.
     """
-    if isinstance(key, str) and 1 <= len(key) <= MAX_KEY_LENGTH and all("!" <= character <= "~" for character in key):
+    if isinstance(key, str) and 1 <= len(key) <= MAX_KEY_LENGTH and _is_visible_ascii(key):
         return key
     raise InvalidRequestError(
         f"an idempotency key is 1 to {MAX_KEY_LENGTH} characters of visible ASCII, not {key!r:.80}", phase="not_sent"
@@ -93,6 +93,10 @@ def checked_idempotency_key(key: str) -> str:
 def is_keyed(request: Any, context: CallContext) -> bool:
     """Whether a request carries an idempotency key. The header counts: a key that nobody sends protects nothing."""
     return context.notes.get(_HEADER_NOTE, HEADER) in request.headers
+
+
+def _is_visible_ascii(key: str) -> bool:
+    return key.isascii() and key.isprintable() and " " not in key
 
 
 def _quoted(key: str) -> str:

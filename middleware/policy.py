@@ -108,6 +108,8 @@ class AttemptsPolicy:
         return f"{attempt} attempts were made" if attempt >= self.max_attempts else None
 
     async def wait(self, error: ModelEngineError, attempt: int) -> float:
+        if error.retry_after:
+            return 0.0  # the server knows better; a hint of 0 comes with errors that never pass, and tells nothing
         return self._random() * self.backoff.interval(error, attempt)
 
     async def before_sleep(self, error: ModelEngineError, attempt: int, wait: float) -> None:
@@ -177,7 +179,7 @@ def timed(wait: float, error: ModelEngineError, *, max_wait: float, time_left: f
         wait = least  # the jitter is ours, and must not be what breaks the deadline
     if time_left is not None and wait >= time_left:
         return Decision(False, wait, f"the wait of {wait:.3g} s would pass the deadline")
-    why = f"told to wait {hint:g} s" if hint else "backed off"
+    why = f"told to wait {hint:g} s" if hint and hint == least else "backed off"
     return Decision(True, wait, why)
 
 

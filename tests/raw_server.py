@@ -52,6 +52,8 @@ class Connection:
         return head
 
     async def send(self, *data: bytes) -> None:
+        if self._writer.transport.is_closing():
+            raise ConnectionResetError("the client is gone")
         self._writer.write(b"".join(data))
         await self._writer.drain()
 
@@ -87,8 +89,8 @@ class RawServer:
     def __init__(self, talk: Talk, *, tls: ssl.SSLContext | None = None) -> None:
         self._talk = talk
         self._tls = tls
-        self._tasks: dict[asyncio.Task[None], int] = {}
-        self._changed = asyncio.Condition()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._changed = asyncio.Event()
         self.connections = 0
 
     @property
@@ -115,17 +117,15 @@ class RawServer:
 
     async def until_closed(self, within: float = 5.0) -> None:
         """Wait until the client has closed every connection."""
-
-        async def wait() -> None:
-            async with self._changed:
-                await self._changed.wait_for(lambda: not self._tasks)
-
-        await asyncio.wait_for(wait(), within)
+        end = asyncio.get_running_loop().time() + within
+        while self._tasks:
+            self._changed.clear()
+            await asyncio.wait_for(self._changed.wait(), end - asyncio.get_running_loop().time())
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         task = asyncio.get_running_loop().create_task(self._serve(reader, writer, self.connections))
-        self._tasks[task] = self.connections
+        self._tasks.add(task)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
         connection = Connection(number, reader, writer)
@@ -137,6 +137,5 @@ class RawServer:
             writer.close()
             task = asyncio.current_task()
             assert task is not None
-            del self._tasks[task]
-        async with self._changed:
-            self._changed.notify_all()
+            self._tasks.discard(task)
+            self._changed.set()

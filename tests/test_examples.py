@@ -33,7 +33,7 @@ async def test_an_example_prints_what_it_promises(name: str, capsys: pytest.Capt
 
 @pytest.mark.parametrize("name", PRINTED)
 def test_an_example_is_a_script(name: str) -> None:
-    command = [sys.executable, EXAMPLES / f"{name}.py"]
+    command = [sys.executable, str(EXAMPLES / f"{name}.py")]
     environment = {**os.environ, "PYTHONPATH": str(EXAMPLES.parent)}
     run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert (run.returncode, run.stderr) == (0, "")

@@ -20,7 +20,7 @@ class Call:
     """One request and what became of it.
 
     Args:
-        number: Counted from 1 in order of arrival; in the answer's `x-request-id`.
+        number: Counted from 1 in order of arrival; the ids in the answer end with it.
         headers: As they came; names compare without regard to case. May hold a key, so not in the repr.
         connection: Which TCP connection it came on, counted from 1.
         started: When its head was read, in seconds of `time.monotonic()`.

@@ -5,75 +5,54 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import Any
 
 import orjson
 
-from .dialects.dialect import Dialect, EventStream
+from .dialects.dialect import Dialect
+from .dialects.framing import EventStream
+from .dialects.problem import Problem, Response
+from .dialects.request import Request
 from .http_date import HttpDate
+from .idempotency import IN_PROGRESS, REPLAY_HEADER
 from .plan import Ending, Head, Item, Pause, Plan, rechunk
+from .reply import JSON, Reply, merge_headers
 from .steps import (
-    OWN_ANSWER,
     Answer,
+    Block,
     Cut,
     Empty,
     ErrorEvent,
     Fail,
     GarbageFrame,
     HangUp,
-    Headers,
     Html,
+    InProgress,
     InvalidJson,
     NoDone,
+    ProviderError,
+    ReplayWithoutContent,
     Reset,
     Stall,
     Step,
     Truncate,
 )
 
-_JSON = ("content-type", "application/json")
 
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """An answer in its dialect, before anything goes wrong with it.
-
-    Args:
-        content: The JSON body, or the stream.
-        answer: Its pace, its way of writing, and its headers.
-        work_s: How long the model works on an answer that is not streamed.
-    """
-
-    content: bytes | EventStream
-    answer: Answer
-    work_s: float = 0.0
-
-    def at_once(self) -> Reply:
-        """The same reply without its pace, as it comes out of a store."""
-        return replace(self, answer=replace(self.answer, ttft_s=0.0, delay_s=0.0, slow_terminator_s=0.0), work_s=0.0)
-
-
-def answer_of(step: Step) -> Answer:
-    """The answer that a step gives, spoils or loses."""
-    if isinstance(step, Answer):
-        return step
-    if isinstance(step, (Fail, Html, Empty, InvalidJson)):
-        return OWN_ANSWER
-    return step.of
-
-
-def stage(step: Step, reply: Reply, dialect: Dialect) -> Plan:
+def stage(step: Step, reply: Reply, dialect: Dialect, request: Request) -> Plan:
     """Turn a step and the reply it concerns into what goes on the wire."""
-    plan = _spoil(step, reply, dialect)
+    plan = _spoil(step, reply, dialect, request)
     return replace(plan, body=rechunk(plan.body, reply.answer.chunking))
 
 
-def error_plan(status: int, body: object) -> Plan:
-    """A JSON error that no step asked for."""
-    return _short(Head(status, (_JSON,)), orjson.dumps(body))
+def error_plan(response: Response) -> Plan:
+    """An error that the model has no part in."""
+    body = b"" if response.body is None else orjson.dumps(response.body)
+    return _short(Head(response.status, merge_headers((JSON,) if body else (), response.headers)), body)
 
 
-def _spoil(step: Step, reply: Reply, dialect: Dialect) -> Plan:
+def _spoil(step: Step, reply: Reply, dialect: Dialect, request: Request) -> Plan:
     match step:
         case Answer():
             return _whole(reply)
@@ -84,13 +63,13 @@ def _spoil(step: Step, reply: Reply, dialect: Dialect) -> Plan:
         case NoDone():
             return _without_done(reply)
         case Stall():
-            return _stalled(step, reply, dialect)
+            return _stalled(step, reply)
         case ErrorEvent():
-            return _failed_inside(step, reply, dialect)
+            return _failed_inside(step, reply, dialect, request)
         case GarbageFrame():
-            return _with_garbage(step, reply, dialect)
+            return _with_garbage(step, reply)
         case Fail():
-            return _failed(step, dialect)
+            return _failed(step, dialect, request)
         case Reset():
             return _reset(step, reply)
         case HangUp():
@@ -101,7 +80,15 @@ def _spoil(step: Step, reply: Reply, dialect: Dialect) -> Plan:
         case Empty():
             return _short(Head(step.status), b"", executed=step.executed)
         case InvalidJson():
-            return _short(Head(200, (_JSON,)), step.body.encode(), executed=step.executed)
+            return _short(Head(200, (JSON,)), step.body.encode(), executed=step.executed)
+        case Block():
+            return _blocked(step, reply, dialect, request)
+        case ProviderError():
+            return _failed_behind(step, reply, dialect, request)
+        case InProgress():
+            return error_plan(dialect.error(IN_PROGRESS, request))
+        case ReplayWithoutContent():
+            return _emptied(reply, dialect)
 
 
 def _short(head: Head, body: bytes, *, executed: bool = False) -> Plan:
@@ -111,12 +98,11 @@ def _short(head: Head, body: bytes, *, executed: bool = False) -> Plan:
 
 def _whole(reply: Reply) -> Plan:
     """The reply with nothing wrong."""
-    content, headers = reply.content, reply.answer.headers
+    head, content = reply.head(), reply.content
     if isinstance(content, bytes):
-        head = Head(200, merge_headers((_JSON,), headers))
-        return Plan(head, [content], length=len(content), before_s=reply.work_s, executes=True, keeps=True)
-    own = (("content-type", content.content_type), ("cache-control", "no-cache"))
-    return Plan(Head(200, merge_headers(own, headers)), _timeline(content, reply.answer), executes=True, keeps=True)
+        body = [content] if content else []
+        return Plan(head, body, length=len(content), before_s=reply.work_s, executes=reply.runs_model, keeps=True)
+    return Plan(head, _timeline(content, reply.answer), executes=True, keeps=True)
 
 
 def _timeline(stream: EventStream, answer: Answer) -> list[Item]:
@@ -191,38 +177,47 @@ def _without_done(reply: Reply) -> Plan:
     return _whole(replace(reply, content=replace(reply.content, done=b"")))
 
 
-def _stalled(step: Stall, reply: Reply, dialect: Dialect) -> Plan:
+def _stalled(step: Stall, reply: Reply) -> Plan:
     plan = _whole(reply)
     silence_s = math.inf if step.for_s is None else step.for_s
     if step.when == "before_headers":
         return replace(plan, before_s=silence_s + plan.before_s)
     if isinstance(reply.content, bytes):
         return replace(plan, body=[Pause(silence_s), *plan.body])
-    ping = dialect.ping(line_end=reply.answer.line_end.encode())
+    ping = reply.content.framing.ping()
     before, after = _split(reply.content, plan.body, step.after_events)
-    every_s = math.inf if step.ping_every_s is None else step.ping_every_s
+    every_s = step.ping_every_s if ping and step.ping_every_s is not None else math.inf
     return replace(plan, body=[*before, Pause(silence_s, ping, every_s), *after])
 
 
-def _failed_inside(step: ErrorEvent, reply: Reply, dialect: Dialect) -> Plan:
-    plan, content = replace(_whole(reply), keeps=False), reply.content
+def _failed_inside(step: ErrorEvent, reply: Reply, dialect: Dialect, request: Request) -> Plan:
+    content = reply.content
     if isinstance(content, bytes):
-        error = dialect.error_body(500) if step.error is None else {"error": step.error}
+        error = dialect.error(Problem(500), request).body if step.error is None else {"error": step.error}
         body = orjson.dumps(error)
-        return replace(plan, body=[body], length=len(body))
-    frame = dialect.error_event(step.error, event_name=step.event_name, line_end=reply.answer.line_end.encode())
-    before, _ = _split(content, plan.body, step.after_events)
-    return replace(plan, body=[*before, frame, *([content.done] if step.done and content.done else [])])
+        return replace(_whole(reply), body=[body], length=len(body), keeps=False)
+    if step.error is None:
+        error = dialect.error(Problem(500), request, in_stream=True).body
+    else:
+        error = content.framing.wrap(step.error)
+    frame = content.framing.error(error, event_name=step.event_name)
+    return _ended_by(frame, content, _whole(reply), step.after_events, step.done)
 
 
-def _with_garbage(step: GarbageFrame, reply: Reply, dialect: Dialect) -> Plan:
+def _ended_by(frame: bytes, stream: EventStream, plan: Plan, after_events: int, done: bool | None) -> Plan:
+    """The plan of a stream that ends with this frame after so many events."""
+    before, _ = _split(stream, plan.body, after_events)
+    is_marked = stream.done_after_error if done is None else done
+    return replace(plan, body=[*before, frame, *([stream.done] if is_marked and stream.done else [])], keeps=False)
+
+
+def _with_garbage(step: GarbageFrame, reply: Reply) -> Plan:
     plan, content = _whole(reply), reply.content
     if isinstance(content, bytes):
         body = step.data.encode()
         return replace(plan, body=[body], length=len(body))
-    frame = dialect.garbage_event(step.data, line_end=reply.answer.line_end.encode())
     before, after = _split(content, plan.body, step.after_events)
-    return replace(plan, body=[*before, frame, *after])
+    return replace(plan, body=[*before, content.framing.garbage(step.data), *after])
 
 
 def _reset(step: Reset, reply: Reply) -> Plan:
@@ -230,20 +225,24 @@ def _reset(step: Reset, reply: Reply) -> Plan:
     return replace(plan, ending=Ending.RESET, executes=step.executed, keeps=step.executed)
 
 
-def _failed(step: Fail, dialect: Dialect) -> Plan:
-    headers: list[tuple[str, str]] = []
-    body = step.body
-    if body is None:
-        body = orjson.dumps(dialect.error_body(step.status, step.message, code=step.code, type=step.type))
-        headers.append(_JSON)
-    elif isinstance(body, str):
-        body = body.encode()
-        headers.append(("content-type", "text/plain; charset=utf-8"))
-    elif not isinstance(body, bytes):
-        body = orjson.dumps(dict(body))
-        headers.append(_JSON)
-    head = Head(step.status, merge_headers((*headers, *_hints(step)), step.headers))
+def _failed(step: Fail, dialect: Dialect, request: Request) -> Plan:
+    if step.body is None:
+        problem = Problem(step.status, step.message, code=step.code, type=step.type, details=step.details)
+        response = dialect.error(problem, request)
+        own, body = (JSON, *response.headers), orjson.dumps(response.body)
+    else:
+        own, body = _given_body(step.body)
+    head = Head(step.status, merge_headers((*own, *_hints(step)), step.headers))
     return _short(head, body, executed=step.executed)
+
+
+def _given_body(body: Mapping[str, Any] | str | bytes) -> tuple[tuple[tuple[str, str], ...], bytes]:
+    """The headers and bytes of a body that a script gives."""
+    if isinstance(body, bytes):
+        return (), body
+    if isinstance(body, str):
+        return (("content-type", "text/plain; charset=utf-8"),), body.encode()
+    return (JSON,), orjson.dumps(dict(body))
 
 
 def _hints(step: Fail) -> list[tuple[str, str]]:
@@ -260,8 +259,24 @@ def _hints(step: Fail) -> list[tuple[str, str]]:
     return hints
 
 
-def merge_headers(own: Sequence[tuple[str, str]], given: Headers) -> tuple[tuple[str, str], ...]:
-    """`given` headers after our own ones, less those of the same name."""
-    pairs = tuple(given.items()) if isinstance(given, Mapping) else tuple(given)
-    names = {name.lower() for name, _ in pairs}
-    return (*((name, value) for name, value in own if name.lower() not in names), *pairs)
+def _blocked(step: Block, reply: Reply, dialect: Dialect, request: Request) -> Plan:
+    if isinstance(reply.content, bytes):
+        return _whole(reply)  # the block itself is the reply, so that a key can keep it
+    body = dialect.error(dialect.block(step, request), request, in_stream=True).body
+    frame = reply.content.framing.error(body)
+    return _ended_by(frame, reply.content, _whole(reply), step.after_events, step.done)
+
+
+def _failed_behind(step: ProviderError, reply: Reply, dialect: Dialect, request: Request) -> Plan:
+    problem = dialect.provider_error(step, request)
+    if step.when == "before" or isinstance(reply.content, bytes):
+        response = dialect.error(problem, request)
+        return error_plan(replace(response, headers=merge_headers(response.headers, step.headers)))
+    frame = reply.content.framing.error(dialect.error(problem, request, in_stream=True).body)
+    return _ended_by(frame, reply.content, _whole(reply), step.after_events, step.done)
+
+
+def _emptied(reply: Reply, dialect: Dialect) -> Plan:
+    emptied = reply.without_content(dialect)
+    marked = replace(emptied, headers=merge_headers(emptied.headers, {REPLAY_HEADER: "true"}))
+    return replace(_whole(marked), executes=False, keeps=False)

@@ -15,7 +15,7 @@ from .books import Books, Call
 from .dialects import DIALECTS
 from .idempotency import KEY_HEADER
 from .listener import Listener
-from .script import Playhead, Script, as_script
+from .script import Script, as_script
 from .service import Decision, Idempotency, Service
 from .steps import OWN_ANSWER, Step
 from .wire import Wire
@@ -34,16 +34,21 @@ class Gateway:
     the loop that starts it and leaves no task behind when it stops.
 
     Args:
-        dialect: What it speaks: `"openai"`, or `"nim"` with the error envelope of NVIDIA's hosted one.
+        dialect: What it speaks: `"openai"`, `"nim"` with the error envelope of NVIDIA's hosted one,
+            `"modelgov"`, `"atrium"`, `"omnigate"` or `"keeptrusts"`.
         api_key: The key it asks for; `None` accepts every request.
         model: The model it lists. Chats may name any other.
         port: `0` takes a free one.
         script: The same as calling `script()`.
         idempotency: `"honour"` keeps the answer of each idempotency key and replays it, `"ignore"`
-            runs every request.
+            runs every request. `None` does as the gateways of the dialect do: OpenAI, NIM and Modelgov
+            honour keys, the others take no notice of them.
+        keep_content: Whether a replay brings the text back. `None` does as the gateways of the dialect
+            do: Modelgov's replays come without.
 
     Raises:
-        ValueError: there is no such dialect or way to treat keys.
+        ValueError: there is no such dialect or way to treat keys, or the script has a block that the
+            dialect does not know.
     """
 
     def __init__(
@@ -54,15 +59,18 @@ class Gateway:
         model: str = "tiny-mock",
         port: int = 0,
         script: Script | Iterable[Step] | None = None,
-        idempotency: Idempotency = "honour",
+        idempotency: Idempotency | None = None,
+        keep_content: bool | None = None,
     ) -> None:
         if dialect not in DIALECTS:
             raise ValueError(f"no dialect is called {dialect!r}; there are {', '.join(DIALECTS)}")
-        if idempotency not in ("honour", "ignore"):
+        if idempotency not in (None, "honour", "ignore"):
             raise ValueError(f"idempotency is 'honour' or 'ignore', not {idempotency!r}")
         self._books = Books()
-        self._service = Service(DIALECTS[dialect](model), api_key=api_key, idempotency=idempotency)
-        self._service.playhead = Playhead(as_script(script))
+        self._service = Service(
+            DIALECTS[dialect](model), api_key=api_key, idempotency=idempotency, keep_content=keep_content
+        )
+        self._service.load(as_script(script))
         self._wanted_port = port
         self._port: int | None = None
         self._listener: Listener | None = None
@@ -129,8 +137,9 @@ class Gateway:
 
         Raises:
             TypeError: something is not a step.
+            ValueError: a block is one that the dialect does not know.
         """
-        self._service.playhead = Playhead(Script(steps, default))
+        self._service.load(Script(steps, default))
 
     @property
     def steps_left(self) -> int:

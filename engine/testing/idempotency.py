@@ -7,13 +7,27 @@ while the first still runs) in the form most gateways give it: raw keys, replays
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 
-from .dialects.dialect import RefusedError
-from .faults import Reply
+from .dialects.problem import Problem, RefusedError
+from .reply import Reply
 
 KEY_HEADER = "idempotency-key"
 REPLAY_HEADER = "x-idempotent-replay"
+
+IN_PROGRESS = Problem(
+    409,
+    "A request with this idempotency key is still running.",
+    type="idempotency_error",
+    code="idempotency_in_progress",
+)
+REUSED = Problem(
+    422,
+    "This idempotency key was used with another request.",
+    type="idempotency_error",
+    code="idempotency_key_reuse",
+)
 
 
 @dataclass(slots=True)
@@ -29,9 +43,9 @@ class KeyStore:
     """
 
     def __init__(self) -> None:
-        self._entries: dict[str, _Entry] = {}
+        self._entries: dict[Hashable, _Entry] = {}
 
-    def claim(self, key: str, request: object) -> Reply | None:
+    def claim(self, key: Hashable, request: object) -> Reply | None:
         """Begin a request: `None` to run it, or the reply that is kept for it.
 
         Raises:
@@ -42,25 +56,15 @@ class KeyStore:
             self._entries[key] = _Entry(request)
             return None
         if entry.request != request:
-            raise RefusedError(
-                422,
-                "This idempotency key was used with another request.",
-                type="idempotency_error",
-                code="idempotency_key_reuse",
-            )
+            raise RefusedError(REUSED)
         if entry.reply is None:
-            raise RefusedError(
-                409,
-                "A request with this idempotency key is still running.",
-                type="idempotency_error",
-                code="idempotency_in_progress",
-            )
+            raise RefusedError(IN_PROGRESS)
         return entry.reply
 
-    def keep(self, key: str, reply: Reply) -> None:
+    def keep(self, key: Hashable, reply: Reply) -> None:
         """The running request was answered: later ones get the same answer, without its pace."""
         self._entries[key].reply = reply.at_once()
 
-    def release(self, key: str) -> None:
+    def release(self, key: Hashable) -> None:
         """The running request came to nothing: the key is free again."""
         del self._entries[key]

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from .steps import Chunking
+from .answers import Chunking
 
 
 class Ending(Enum):

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from .steps import OWN_ANSWER, STEPS, Fail, Step
+from .steps import OWN_ANSWER, STEPS, Fail, InProgress, ProviderError, Step
 
 
 @dataclass(frozen=True, slots=True)
 class Script:
     """Steps in order, one per request, and what every later request meets.
 
-    A step is used up by one request, `fail(times=n)` by n. Health checks, and requests that the
+    A step is used up by one request, `fail(times=n)` and its like by n. Health checks, and requests that the
     gateway refuses by itself (no such path, wrong key, invalid body, an idempotency conflict), use
     up nothing.
     """
@@ -39,7 +39,7 @@ class Playhead:
     def __init__(self, script: Script) -> None:
         self._steps: list[Step] = []
         for step in reversed(script.steps):
-            self._steps.extend([step] * (step.times if isinstance(step, Fail) else 1))
+            self._steps.extend([step] * (step.times if isinstance(step, (Fail, InProgress, ProviderError)) else 1))
         self._default = script.default
 
     @property

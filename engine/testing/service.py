@@ -1,11 +1,11 @@
-"""What the gateway answers: from a request to a plan, without a socket.
+"""What the gateway does about a request: from a request to a plan, without a socket.
 
 The order is that of a gateway: path, key, body, idempotency key, then the script.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from email.utils import formatdate
 from typing import Any, Literal
@@ -13,16 +13,27 @@ from typing import Any, Literal
 import orjson
 
 from .books import Call
-from .dialects.dialect import Ask, Dialect, RefusedError, Route
-from .faults import Reply, answer_of, error_plan, merge_headers, stage
+from .composer import Composer
+from .dialects.dialect import Dialect, Route
+from .dialects.problem import InvalidBodyError, RefusedError, Response
+from .dialects.request import Request
+from .faults import error_plan, stage
 from .idempotency import REPLAY_HEADER, KeyStore
 from .plan import Ending, Plan
+from .reply import Reply, merge_headers
 from .script import Playhead, Script
-from .steps import OWN_ANSWER, Answer, Reset, Step
-from .tiny_model import tiny_answer
-from .words import split_words
+from .steps import OWN_ANSWER, Answer, Block, ProviderError, Reset, Step
 
 Idempotency = Literal["honour", "ignore"]
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A request's idempotency key, in the store where it was claimed, and the reply kept for it."""
+
+    keys: KeyStore
+    key: Hashable
+    kept: Reply | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,25 +42,44 @@ class Decision:
 
     Args:
         outcome: What the books will say when it is done.
-        keys: Where the request's idempotency key was claimed; `None` when none was.
+        claim: The idempotency key it runs under; `None` for a replay, and where no key counts.
         reply: What is to be kept under that key.
     """
 
     plan: Plan
     outcome: str
-    keys: KeyStore | None = None
+    claim: Claim | None = None
     reply: Reply | None = None
 
 
 class Service:
-    """One gateway's dialect, script and memory."""
+    """One gateway's dialect, script and memory.
 
-    def __init__(self, dialect: Dialect, *, api_key: str | None, idempotency: Idempotency) -> None:
+    Args:
+        idempotency, keep_content: `None` does as the gateways of this dialect do.
+    """
+
+    def __init__(
+        self, dialect: Dialect, *, api_key: str | None, idempotency: Idempotency | None, keep_content: bool | None
+    ) -> None:
         self._dialect = dialect
+        self._composer = Composer(dialect)
         self._api_key = api_key
-        self._honours_keys = idempotency == "honour"
-        self._keys = KeyStore()
-        self.playhead = Playhead(Script())
+        self._honours_keys = dialect.honours_keys if idempotency is None else idempotency == "honour"
+        self._keeps_content = dialect.keeps_content if keep_content is None else keep_content
+        self.forget()
+
+    def load(self, script: Script) -> None:
+        """Play this script from now on.
+
+        Raises:
+            ValueError: it has a block that gateways of this dialect do not know.
+        """
+        for step in (*script.steps, script.default):
+            if isinstance(step, Block) and step.cause not in self._dialect.blocks:
+                known = ", ".join(self._dialect.blocks)
+                raise ValueError(f"{self._dialect.name} has no block for {step.cause!r}; it has {known}")
+        self.playhead = Playhead(script)
 
     def forget(self) -> None:
         """Forget the script and every idempotency key."""
@@ -72,16 +102,15 @@ class Service:
 
     def decide(self, call: Call) -> Decision:
         """What is done with a request whose body has been read."""
+        request = Request(call.number, call.method, call.path, query=call.query, headers=call.headers)
         try:
             route, tail = self._route(call)
             call.body = _parse(call.raw)
-            if route.respond is None:
-                ask = self._dialect.read_chat(call.body)
-                call.stream = ask.stream
-                return self._play(call, route, ask)
-            return self._play(call, route, orjson.dumps(route.respond(call.body, tail)))
+            request = replace(request, tail=tail, body=call.body)
+            call.stream = request.wants_stream
+            return self._play(call, route, request)
         except RefusedError as refusal:
-            return self._refuse(call, refusal)
+            return self._refuse(refusal, request)
 
     def began(self, call: Call, decision: Decision) -> None:
         """The plan's first silence is over."""
@@ -91,56 +120,76 @@ class Service:
 
     def settle(self, call: Call, decision: Decision) -> None:
         """Keep the answer under the request's key, or set the key free."""
-        if decision.keys is None or call.idempotency_key is None:
+        claim = decision.claim
+        if claim is None:
             return
-        if decision.plan.keeps and call.executed and decision.reply is not None:
-            decision.keys.keep(call.idempotency_key, decision.reply)
+        has_begun = call.executed or call.status is not None
+        if decision.plan.keeps and has_begun and decision.reply is not None:
+            claim.keys.keep(claim.key, decision.reply)
         else:
-            decision.keys.release(call.idempotency_key)
+            claim.keys.release(claim.key)
 
     def _route(self, call: Call) -> tuple[Route, str]:
         route, tail = self._dialect.find_route(call.method, call.path)
-        key = self._api_key if route.scripted else None
-        if key is not None and not self._dialect.is_authorised(call.headers, key):
-            raise RefusedError(401, "Incorrect API key provided.")
+        if self._api_key is not None and not route.keyless:
+            self._dialect.authorise(call.headers, self._api_key)
         return route, tail
 
-    def _play(self, call: Call, route: Route, asked: Ask | bytes) -> Decision:
-        key = call.idempotency_key if self._honours_keys and route.runs_model else None
-        kept = None if key is None else self._keys.claim(key, (call.method, call.path, call.body))
-        step = self.playhead.take() if route.scripted else OWN_ANSWER
-        reply = kept or self._reply(step, asked, call.number)
-        plan = stage(step, reply, self._dialect)
-        if kept is not None or not route.runs_model:
+    def _play(self, call: Call, route: Route, request: Request) -> Decision:
+        step = self.playhead.peek() if route.scripted else OWN_ANSWER
+        reply = self._composer.compose(step, route, request)
+        claim = self._claim(call, route, request)
+        if route.scripted:
+            self.playhead.take()
+        if claim is not None and claim.kept is not None:
+            return self._replay(call, step, claim.kept, request)
+        plan = stage(step, reply, self._dialect, request)
+        if not route.runs_model:
             plan = replace(plan, executes=False, keeps=False)
-        if key is not None:
-            plan = _with_headers(plan, [(REPLAY_HEADER, "false" if kept is None else "true")])
-        call.replayed = kept is not None
-        outcome = "replay" if kept is not None and isinstance(step, Answer) else step.kind
-        keys = self._keys if key is not None and kept is None else None
-        return Decision(self._signed(plan, call), outcome, keys, reply)
+        if claim is not None:
+            plan = _with_headers(plan, [(REPLAY_HEADER, "false")])
+        return Decision(self._signed(plan, request), step.kind, claim, reply)
 
-    def _reply(self, step: Step, asked: Ask | bytes, number: int) -> Reply:
-        answer = answer_of(step)
-        if isinstance(asked, bytes):
-            return Reply(asked, answer, work_s=answer.ttft_s)
-        answers = [_filled(answer, asked, choice) for choice in range(asked.choices)]
-        if asked.stream:
-            return Reply(self._dialect.chat_stream(answers, asked, number), answer)
-        pieces = answers[0].pieces or split_words(answers[0].content or "")
-        work_s = answer.ttft_s + answer.delay_s * max(len(pieces) - 1, 0)
-        return Reply(self._dialect.chat_body(answers, asked, number), answer, work_s)
+    def _replay(self, call: Call, step: Step, kept: Reply, request: Request) -> Decision:
+        reply = kept if self._keeps_content else kept.without_content(self._dialect)
+        outcome = step.kind
+        if isinstance(step, (Answer, Block, ProviderError)):  # a replay meets no policy and no provider again
+            step, outcome = OWN_ANSWER, "replay"
+        plan = replace(stage(step, reply, self._dialect, request), executes=False, keeps=False)
+        call.replayed = True
+        return Decision(self._signed(_with_headers(plan, [(REPLAY_HEADER, "true")]), request), outcome)
 
-    def _refuse(self, call: Call, refusal: RefusedError) -> Decision:
-        body = self._dialect.error_body(
-            refusal.status, refusal.message, code=refusal.code, type=refusal.type, param=refusal.param
-        )
-        return Decision(self._signed(error_plan(refusal.status, body), call), "refused")
+    def _claim(self, call: Call, route: Route, request: Request) -> Claim | None:
+        """Begin the request under its idempotency key; `None` where no key counts.
 
-    @staticmethod
-    def _signed(plan: Plan, call: Call) -> Plan:
+        Raises:
+            RefusedError: the key cannot be used, or not now.
+        """
+        key = call.idempotency_key
+        if key is None or not (self._honours_keys and route.runs_model):
+            return None
+        problem = self._dialect.check_key(key, request)
+        if problem is not None:
+            raise RefusedError(problem)
+        scoped = self._dialect.key_scope(call.body), key
+        try:
+            kept = self._keys.claim(scoped, (call.method, call.path, call.body))
+        except RefusedError as refusal:
+            raise RefusedError(replace(refusal.problem, headers=((REPLAY_HEADER, "false"),))) from None
+        return Claim(self._keys, scoped, kept)
+
+    def _refuse(self, refusal: RefusedError, request: Request) -> Decision:
+        problem = refusal.problem
+        if isinstance(refusal, InvalidBodyError):
+            problem = self._dialect.invalid(problem)
+        response = Response(problem.status, problem.body, problem.headers)
+        if problem.body is None:
+            response = self._dialect.error(problem, request)
+        return Decision(self._signed(error_plan(response), request), "refused")
+
+    def _signed(self, plan: Plan, request: Request) -> Plan:
         """The plan with the headers every answer has."""
-        return _with_headers(plan, [("date", formatdate(usegmt=True)), ("x-request-id", f"req_{call.number}")])
+        return _with_headers(plan, [("date", formatdate(usegmt=True)), *self._dialect.signature(request)])
 
 
 def _parse(raw: bytes) -> Any:
@@ -149,21 +198,7 @@ def _parse(raw: bytes) -> Any:
     try:
         return orjson.loads(raw)
     except orjson.JSONDecodeError:
-        raise RefusedError(400, "The body is not valid JSON.", type="invalid_request_error") from None
-
-
-def _filled(answer: Answer, ask: Ask, choice: int) -> Answer:
-    """The answer, said by the pretend model where it leaves that open."""
-    if not answer.is_open:
-        return answer
-    said = tiny_answer(ask, choice)
-    return replace(
-        answer,
-        content=said.content,
-        reasoning=said.reasoning,
-        tool_calls=said.tool_calls,
-        finish_reason=said.finish_reason if answer.finish_reason == "auto" else answer.finish_reason,
-    )
+        raise InvalidBodyError("The body is not valid JSON.") from None
 
 
 def _with_headers(plan: Plan, headers: Sequence[tuple[str, str]]) -> Plan:

@@ -10,8 +10,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from .dialects.dialect import Ask, Tool
-from .steps import Answer, ToolCall
+from .answers import Answer, ToolCall
+from .dialects.chat import Ask, Tool
 from .words import split_words
 
 _LONGEST_ECHO = 200  # characters; long prompts are sent to test the request, not the answer

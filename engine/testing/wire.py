@@ -80,7 +80,7 @@ class Wire:
         lines += (f"{name}: {value}" for name, value in head.headers)
         if is_chunked:
             lines.append("transfer-encoding: chunked")
-        elif length is not None:
+        elif length is not None and head.status != 204:  # which has none, RFC 9110 section 8.6
             lines.append(f"content-length: {length}")
         if not self._keep_alive:
             lines.append("connection: close")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import pickle
 import re
@@ -128,7 +129,7 @@ def test_a_message_that_ends_with_a_stop_gets_no_second_one() -> None:
 
 
 def test_clocks_are_timeouts_and_wrong_set_ups_are_value_errors() -> None:
-    assert issubclass(ClockError, TimeoutError)
+    assert issubclass(ClockError, asyncio.TimeoutError)
     assert issubclass(ConfigurationError, ValueError)
     assert ClockError("late", "tiny", 504).errno is None
 

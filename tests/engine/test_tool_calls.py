@@ -115,6 +115,11 @@ FRAGMENTS: list[tuple[str, list[list[Any]], tuple[ToolCall, ...]]] = [
     ),
     ("the id comes late", [[fragment(0, None, "f")], [fragment(0, "a", None, '{"x":1}')]], (A,)),
     ("the name comes late", [[fragment(0, "a")], [fragment(0, None, "f", '{"x":1}')]], (A,)),
+    (
+        "the name comes late, then another",
+        [[fragment(0, "a")], [fragment(0, None, "f", '{"x":1}')], [fragment(0, None, "g", '{"y":2}')]],
+        (A, call("", "g", '{"y":2}')),
+    ),
     ("arguments as an object", [[fragment(0, "a", "f", {"x": 1})]], (A,)),
     ("no arguments", [[fragment(0, "a", "f")], [fragment(1, "b", "g", "")]], (call("a", "f"), call("b", "g"))),
     ("arguments that are no JSON", [[fragment(0, "a", "f", "{oops")]], (call("a", "f", "{oops"),)),

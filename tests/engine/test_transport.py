@@ -337,7 +337,7 @@ async def test_nothing_is_lost_of_what_came_before_a_reset(pause: bool) -> None:
     assert text_of(chunks) == expected
     assert isinstance(error, StreamTruncatedError)
     assert (error.partial and error.partial.content, error.phase) == (expected, "after_output")
-    assert error.__context__ is None
+    assert error.__suppress_context__  # what aiohttp raised is not shown
 
 
 async def test_nothing_is_lost_for_a_reader_that_comes_late() -> None:

@@ -177,11 +177,16 @@ async def test_a_function_that_hangs_ends_with_the_deadline(gateway: Gateway) ->
 # Nothing shows the key
 
 
+SECRET = "correct-horse-battery-staple"  # it does not look like a key, so only who sent it knows that it is one
 ECHOES = [
-    fail(401, message=f"Incorrect API key provided: {KEY}.", headers={"x-echo": f"Bearer {KEY}"}),
-    fail(500, body=f"<html><title>{KEY}</title></html>"),
-    fail(400, body={"error": {"message": "no", "param": KEY, KEY: [KEY]}}),
-    fail(400, body={"detail": [{"loc": ["header", "authorization"], "msg": KEY}]}),
+    fail(401, message=f"Incorrect API key provided: {SECRET}.", headers={"x-echo": f"Bearer {SECRET}"}),
+    fail(500, body=f"<html><title>{SECRET}</title></html>"),
+    fail(400, body={"error": {"message": "no", SECRET: [SECRET]}}),
+    fail(400, body={"error": {"message": "no", "param": SECRET}}),
+    fail(400, body={"error": {"message": "no", "type": SECRET}}),
+    fail(400, code=SECRET),
+    fail(400, headers={"x-request-id": SECRET}),
+    fail(400, body={"detail": [{"loc": ["header", "authorization"], "msg": SECRET}]}),
     hang_up(),
 ]
 
@@ -193,15 +198,23 @@ async def test_a_key_that_the_gateway_echoes_is_not_shown(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     gateway.script(default=step)
-    secret = {"a function": lambda: KEY, "the engine": KEY, "the caller": None}[kept_by]
-    headers = {"Authorization": f"Bearer {KEY}"} if kept_by == "the caller" else {}
-    async with engine_at(gateway, api_key=secret or NEW, clock=FakeClock(), default_headers=headers) as engine:
+    key: Any = {"a function": lambda: SECRET, "the engine": SECRET, "the caller": NEW}[kept_by]
+    headers = {"Authorization": f"Bearer {SECRET}"} if kept_by == "the caller" else {}
+    async with engine_at(gateway, api_key=key, clock=FakeClock(), default_headers=headers) as engine:
         with pytest.raises(errors.ModelEngineError) as caught:
             await engine.chat_completion("Hi")
         shown = everything_shown(caught.value) + repr(engine) + repr(engine._target)
-    assert KEY in gateway.calls[0].headers["authorization"]
+    assert SECRET in gateway.calls[0].headers["authorization"]
     copies = copy.copy(caught.value), pickle.loads(pickle.dumps(caught.value))
-    assert KEY not in shown + "".join(map(everything_shown, copies)) + caplog.text
+    assert SECRET not in shown + "".join(map(everything_shown, copies)) + caplog.text
+
+
+async def test_a_key_in_the_callers_header_of_a_plain_call_is_not_shown_either(gateway: Gateway) -> None:
+    gateway.script(fail(401, message=f"Incorrect API key provided: {SECRET}."))
+    async with session_at(gateway, Auth(KEY), Classify()) as session:
+        with pytest.raises(errors.AuthenticationError) as caught:
+            await post(session, headers={"Authorization": f"Bearer {SECRET}"})
+    assert SECRET not in everything_shown(caught.value)
 
 
 async def test_the_request_keeps_the_key_only_for_the_attempt(gateway: Gateway) -> None:
@@ -247,6 +260,13 @@ async def test_a_plain_session_refreshes_a_rejected_key(inner: tuple[Any, ...]) 
     async with Gateway(api_key=NEW) as gateway, session_at(gateway, Auth(keys), *inner) as session:
         assert (await post(session))[0] == 200
     assert (gateway.requests, keys.calls) == (2, 2)
+
+
+async def test_a_rejection_is_not_held_open_while_the_attempt_is_repeated(gateway: Gateway) -> None:
+    gateway.script(fail(401, body=b" " * 1_000_000), HELLO)
+    async with session_at(gateway, Auth(Keys(OLD, NEW))) as session:
+        await post(session)
+        await gateway.until(lambda: gateway.open_connections == 1)
 
 
 async def test_a_plain_session_without_classify_gets_the_401_back_when_there_is_no_other_key() -> None:

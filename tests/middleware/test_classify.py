@@ -177,7 +177,7 @@ async def test_an_error_body_that_never_ends_is_left_in_time() -> None:
         aiohttp.ClientSession() as session,
         session.get(server.url) as response,
     ):
-        assert await read_bounded(response.content, 0.01) == b"abc"
+        assert await read_bounded(response.content, timeout=0.01) == b"abc"
 
 
 async def test_an_error_body_that_never_ends_does_not_outlast_the_deadline() -> None:

@@ -522,8 +522,7 @@ async def test_never_earlier_than_told_nor_too_often_nor_past_the_deadline(
     )
     exchange = Exchange("POST", URL("http://gateway/"), context=context, decoder=lambda head: None)
     retry = Retry(max_attempts=max_attempts, max_wait=max_wait, random=chance.random)
-    outcomes: list[object] = await asyncio.gather(retry(exchange, server), return_exceptions=True)
-    outcome = outcomes[0]
+    outcome: object = (await asyncio.gather(retry(exchange, server), return_exceptions=True))[0]
     if len(server.arrivals) > len(failures):
         assert outcome is server
     else:

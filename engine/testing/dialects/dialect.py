@@ -6,82 +6,24 @@ sockets: where a stream is cut, and when its parts are sent, is decided elsewher
 
 from __future__ import annotations
 
+import hmac
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from http import HTTPStatus
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from ..steps import Answer
+from ..answers import Answer
+from ..verdicts import Block, Cause, ProviderError
+from .chat import ChatFormat
+from .problem import Pairs, Problem, RefusedError, Response
+from .request import Request
 
+Respond = Callable[[Request, Answer], object]
+"""Makes the JSON answer of an operation that is no chat; `None` is no body.
 
-class RefusedError(Exception):
-    """The gateway refuses a request by itself, whatever the script says."""
-
-    def __init__(
-        self,
-        status: int,
-        message: str,
-        *,
-        code: str | None = None,
-        type: str | None = None,
-        param: str | None = None,
-    ) -> None:
-        super().__init__(message)
-        self.status = status
-        self.message = message
-        self.code = code
-        self.type = type
-        self.param = param
-
-
-@dataclass(frozen=True, slots=True)
-class Tool:
-    """A tool the request offers; `parameters` is its JSON schema."""
-
-    name: str
-    parameters: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """What a chat request asks, in no dialect.
-
-    Args:
-        prompt: The text of the last message.
-        from_tool: The last message is a tool's result.
-        prompt_words: Words in all messages.
-        choices: How many answers are wanted.
-        max_words: The most words an answer may have; `None` is no limit.
-        tools: The tools offered; none when the request forbids their use.
-        tool_required: A tool has to be called.
-    """
-
-    model: str
-    prompt: str
-    from_tool: bool = False
-    prompt_words: int = 0
-    stream: bool = False
-    include_usage: bool = False
-    choices: int = 1
-    max_words: int | None = None
-    tools: tuple[Tool, ...] = ()
-    tool_required: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class EventStream:
-    """A streamed answer in its parts, each a list of whole events as bytes.
-
-    `done` is the terminal mark, empty in a dialect that has none.
-    """
-
-    comments: Sequence[bytes]
-    opening: Sequence[bytes]
-    deltas: Sequence[bytes]
-    closing: Sequence[bytes]
-    done: bytes
-    content_type: str = "text/event-stream; charset=utf-8"
+Of the answer, only what the gateway states about it concerns such an operation. May raise
+`RefusedError`.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,16 +32,19 @@ class Route:
 
     Args:
         path: The whole path; a trailing `*` stands for at least one more character.
-        respond: Makes the JSON answer of an operation that is no chat, from the parsed body and what
-            the `*` stood for; `None` is a chat.
-        scripted: The operation uses up a step of the script and asks for the key.
-        runs_model: The operation costs something, so that an idempotency key protects it.
+        operation: How its chats are read and written, or what it responds with.
+        status: Of its successes.
+        scripted: The operation uses up a step of the script.
+        keyless: It asks for no key.
+        runs_model: It costs something, so that an idempotency key protects it.
     """
 
     method: str
     path: str
-    respond: Callable[[Any, str], object] | None = None
+    operation: ChatFormat | Respond
+    status: int = 200
     scripted: bool = True
+    keyless: bool = False
     runs_model: bool = True
 
 
@@ -111,6 +56,16 @@ class Dialect(ABC):
     """
 
     name: ClassVar[str]
+    honours_keys: ClassVar[bool] = False
+    """Whether the gateway is known to honour idempotency keys."""
+    keeps_content: ClassVar[bool] = True
+    """Whether a replay brings the text back, unless the gateway is told otherwise."""
+    blocks: ClassVar[Mapping[Cause, Problem]] = {}
+    """What this gateway blocks for, and how it usually says so."""
+    has_reasons: ClassVar[bool] = False
+    """Whether it tells the reason of a block beside the message, not in it."""
+    wrong_key: ClassVar[str | None] = None
+    """What it says about a missing or wrong key; `None` is what is usual for 401."""
 
     def __init__(self, model: str) -> None:
         self.model = model
@@ -129,56 +84,77 @@ class Dialect(ABC):
                 return route, tail
             wrong_method = wrong_method or tail is not None
         if wrong_method:
-            raise RefusedError(HTTPStatus.METHOD_NOT_ALLOWED, f"{path} does not take {method}")
-        raise RefusedError(HTTPStatus.NOT_FOUND, f"there is nothing at {method} {path}")
+            raise RefusedError(Problem(405, f"{path} does not take {method}"))
+        raise RefusedError(Problem(404, f"there is nothing at {method} {path}"))
 
     @abstractmethod
     def make_routes(self) -> tuple[Route, ...]:
         """The paths this dialect answers on."""
 
-    @abstractmethod
-    def is_authorised(self, headers: Mapping[str, str], api_key: str) -> bool:
-        """Whether a request with these headers carries the key."""
-
-    @abstractmethod
-    def read_chat(self, body: Any) -> Ask:
-        """Understand the parsed body of a chat request.
+    def authorise(self, headers: Mapping[str, str], api_key: str) -> None:
+        """Let a request with the key pass.
 
         Raises:
-            RefusedError: the body is not a chat request.
+            RefusedError: 401, it has none or another.
         """
+        scheme, _, key = headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not is_same_key(key.strip(), api_key):
+            raise RefusedError(Problem(401, self.wrong_key))
+
+    def example(self, text: str) -> tuple[str, dict[str, Any]]:
+        """Path and body of a chat that says `text` and asks for a stream."""
+        body = {"model": self.model, "stream": True, "messages": [{"role": "user", "content": text}]}
+        return "/v1/chat/completions", body
 
     @abstractmethod
-    def chat_body(self, answers: Sequence[Answer], ask: Ask, number: int) -> bytes:
-        """The answer as one JSON body; one answer per choice, `number` makes its id."""
+    def error(self, problem: Problem, request: Request, *, in_stream: bool = False) -> Response:
+        """The error that tells a problem. Inside a stream that has begun only its body can be told."""
+
+    def invalid(self, problem: Problem) -> Problem:
+        """How this gateway says that a body is not what the operation takes."""
+        return problem
+
+    def block(self, step: Block, request: Request) -> Problem:
+        """How this gateway says that it blocked."""
+        usual = self.blocks[step.cause]
+        said = usual.message if self.has_reasons else step.reason or usual.message
+        return replace(
+            usual,
+            status=step.status or usual.status,
+            message=step.message or said,
+            code=step.code or usual.code,
+            details={**usual.details, **step.details},
+        )
+
+    def provider_error(self, step: ProviderError, request: Request) -> Problem:
+        """How this gateway says that the provider behind it failed."""
+        said = "did not answer" if step.status is None else f"returned {step.status}"
+        return Problem(502, f"Provider {said}: {step.message}")
+
+    def signature(self, request: Request) -> Pairs:
+        """The headers of every answer."""
+        return (("x-request-id", f"req_{request.number}"),)
+
+    def answer_headers(self, answer: Answer, request: Request) -> Pairs:
+        """The headers of an answer by the model, beside the usual ones."""
+        return ()
+
+    def check_key(self, key: str, request: Request) -> Problem | None:
+        """What is wrong with the idempotency key of a request; `None` for nothing."""
+        return None
+
+    def key_scope(self, body: Any) -> str:
+        """Whose key it is: equal keys of two scopes are two keys."""
+        return ""
 
     @abstractmethod
-    def chat_stream(self, answers: Sequence[Answer], ask: Ask, number: int) -> EventStream:
-        """The same answer as a stream."""
+    def without_content(self, body: Any) -> object:
+        """The JSON answer as it is replayed when the text was not kept: ids and usage are all that is left."""
 
-    @abstractmethod
-    def error_body(
-        self,
-        status: int,
-        message: str | None = None,
-        *,
-        code: str | int | None = None,
-        type: str | None = None,
-        param: str | None = None,
-    ) -> object:
-        """The error envelope, as a JSON value; `None` is what is usual for the status."""
 
-    @abstractmethod
-    def error_event(self, error: object | None, *, event_name: str | None, line_end: bytes) -> bytes:
-        """An error inside a stream; `None` is a server error."""
-
-    @abstractmethod
-    def garbage_event(self, data: str, *, line_end: bytes) -> bytes:
-        """A frame with this text in it."""
-
-    @abstractmethod
-    def ping(self, *, line_end: bytes) -> bytes:
-        """A sign of life that is no event."""
+def is_same_key(key: str, api_key: str) -> bool:
+    """Compare two keys in a time that does not depend on where they differ."""
+    return hmac.compare_digest(key.encode(), api_key.encode())
 
 
 def _match(pattern: str, path: str) -> str | None:

@@ -6,19 +6,19 @@ that other servers write are options of `Answer`.
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Mapping, Sequence
-from http import HTTPStatus
-from typing import Any
+from typing import Any, ClassVar
 
-import orjson
-
-from ..steps import Answer
-from .dialect import Ask, Dialect, EventStream, RefusedError, Route
-from .openai_chat import chat_completion, chat_completion_stream
+from ..answers import Answer
+from ..verdicts import Cause
+from .chat import Ask, ChatFormat
+from .dialect import Dialect, Route
+from .framing import EventStream
+from .openai_chat import chat_completion, chat_completion_stream, without_text
 from .openai_embeddings import embedding_list
 from .openai_request import read_chat_request
-from .sse import sse_comment, sse_event
+from .problem import Problem, RefusedError, Response
+from .request import Request
 
 CREATED = 1_760_000_000  # seconds since the epoch; fixed, so that answers are the same every time
 
@@ -40,63 +40,78 @@ _ENVELOPES: dict[int, tuple[str, str, str | None]] = {
 }
 """Status -> usual message, type and code."""
 
+_UNSAFE = Problem(
+    400,
+    "Your request was rejected as a result of our safety system.",
+    type="invalid_request_error",
+    code="content_policy_violation",
+)
+
+
+class OpenAIChat(ChatFormat):
+    """Chat completions."""
+
+    def read(self, request: Request) -> Ask:
+        return read_chat_request(request.body)
+
+    def whole(self, answers: Sequence[Answer], ask: Ask, request: Request) -> object:
+        return chat_completion(answers, ask, id=f"chatcmpl-{request.number}", created=CREATED)
+
+    def stream(self, answers: Sequence[Answer], ask: Ask, request: Request) -> EventStream:
+        return chat_completion_stream(answers, ask, id=f"chatcmpl-{request.number}", created=CREATED)
+
 
 class OpenAI(Dialect):
-    """`/v1/chat/completions` and what goes with it, bearer keys, `{"error": {...}}`."""
+    """`/v1/chat/completions` and what goes with it, bearer keys, `{"error": {...}}`.
+
+    OpenAI itself documents no idempotency keys for chats; servers that speak like it often honour
+    them, and so does this dialect.
+    """
 
     name = "openai"
+    honours_keys = True
+    blocks: ClassVar[Mapping[Cause, Problem]] = {
+        "policy": _UNSAFE,
+        "safety": _UNSAFE,
+        "input": _UNSAFE,
+        "output": _UNSAFE,
+        "budget": Problem(
+            429,
+            "You exceeded your current quota, please check your plan and billing details.",
+            type="insufficient_quota",
+            code="insufficient_quota",
+        ),
+        "model_not_allowed": Problem(
+            403,
+            "This project does not have access to the model.",
+            type="invalid_request_error",
+            code="model_not_found",
+        ),
+    }
 
     def make_routes(self) -> tuple[Route, ...]:
         return (
-            Route("POST", "/v1/chat/completions"),
-            Route("POST", "/v1/embeddings", lambda body, _: embedding_list(body)),
-            Route("GET", "/v1/models", lambda _body, _: self.list_models(), runs_model=False),
-            Route("GET", "/v1/models/*", lambda _, model: self.find_model(model), runs_model=False),
-            Route("GET", "/health", lambda _body, _: {"status": "ok"}, scripted=False, runs_model=False),
-            Route("GET", "/v1/health/ready", lambda _body, _: {"status": "ready"}, scripted=False, runs_model=False),
+            Route("POST", "/v1/chat/completions", OpenAIChat()),
+            Route("POST", "/v1/embeddings", lambda request, _: embedding_list(request.body)),
+            Route("GET", "/v1/models", lambda _, _answer: self.list_models(), runs_model=False),
+            Route("GET", "/v1/models/*", lambda request, _: self.find_model(request.tail), runs_model=False),
+            health_route("/health", "ok"),
+            health_route("/v1/health/ready", "ready"),
         )
 
-    def is_authorised(self, headers: Mapping[str, str], api_key: str) -> bool:
-        scheme, _, key = headers.get("authorization", "").partition(" ")
-        return scheme.lower() == "bearer" and hmac.compare_digest(key.strip().encode(), api_key.encode())
-
-    def read_chat(self, body: Any) -> Ask:
-        return read_chat_request(body)
-
-    def chat_body(self, answers: Sequence[Answer], ask: Ask, number: int) -> bytes:
-        return orjson.dumps(chat_completion(answers, ask, id=f"chatcmpl-{number}", created=CREATED))
-
-    def chat_stream(self, answers: Sequence[Answer], ask: Ask, number: int) -> EventStream:
-        return chat_completion_stream(answers, ask, id=f"chatcmpl-{number}", created=CREATED)
-
-    def error_body(
-        self,
-        status: int,
-        message: str | None = None,
-        *,
-        code: str | int | None = None,
-        type: str | None = None,
-        param: str | None = None,
-    ) -> object:
-        usual = _ENVELOPES.get(status, (f"Status {status}.", "server_error", None))
-        return {
-            "error": {
-                "message": usual[0] if message is None else message,
-                "type": usual[1] if type is None else type,
-                "param": param,
-                "code": usual[2] if code is None else code,
-            }
+    def error(self, problem: Problem, request: Request, *, in_stream: bool = False) -> Response:
+        message, type, code = _ENVELOPES.get(problem.status, (f"Status {problem.status}.", "server_error", None))
+        error = {
+            "message": message if problem.message is None else problem.message,
+            "type": type if problem.type is None else problem.type,
+            "param": problem.param,
+            "code": code if problem.code is None else problem.code,
+            **problem.details,
         }
+        return Response(problem.status, {"error": error}, problem.headers)
 
-    def error_event(self, error: object | None, *, event_name: str | None, line_end: bytes) -> bytes:
-        payload = OpenAI.error_body(self, 500) if error is None else {"error": error}
-        return sse_event(orjson.dumps(payload), line_end=line_end, event=event_name)
-
-    def garbage_event(self, data: str, *, line_end: bytes) -> bytes:
-        return sse_event(data.encode(), line_end=line_end)
-
-    def ping(self, *, line_end: bytes) -> bytes:
-        return sse_comment("ping", line_end=line_end)
+    def without_content(self, body: Any) -> object:
+        return without_text(body)
 
     def list_models(self) -> dict[str, object]:
         return {"object": "list", "data": [self.model_card()]}
@@ -107,6 +122,10 @@ class OpenAI(Dialect):
     def find_model(self, model: str) -> dict[str, object]:
         if model == self.model:
             return self.model_card()
-        raise RefusedError(
-            HTTPStatus.NOT_FOUND, f"The model '{model}' does not exist.", code="model_not_found", param="model"
-        )
+        problem = Problem(404, f"The model '{model}' does not exist.", code="model_not_found", param="model")
+        raise RefusedError(problem)
+
+
+def health_route(path: str, status: str) -> Route:
+    """Health is asked without a key, and needs no step."""
+    return Route("GET", path, lambda _, _answer: {"status": status}, scripted=False, keyless=True, runs_model=False)

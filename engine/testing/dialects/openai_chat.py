@@ -8,10 +8,10 @@ from typing import Any
 
 import orjson
 
-from ..steps import Answer, ToolCall
+from ..answers import Answer, ToolCall
 from ..words import count_words, split_words
-from .dialect import Ask, EventStream
-from .sse import sse_comment, sse_event
+from .chat import Ask, text_pieces
+from .framing import EventFraming, EventStream
 
 _FRAGMENT = 6  # characters of tool arguments in one delta
 _FINGERPRINT = "fp_penstock"
@@ -25,7 +25,7 @@ def chat_completion(answers: Sequence[Answer], ask: Ask, *, id: str, created: in
         "id": id,
         "object": "chat.completion",
         "created": created,
-        "model": ask.model,
+        "model": _model(answers, ask),
         "choices": [_choice(index, answer) for index, answer in enumerate(answers)],
     }
     usage = _usage(answers, ask)
@@ -43,18 +43,26 @@ def chat_completion_stream(answers: Sequence[Answer], ask: Ask, *, id: str, crea
     stream as a whole.
     """
     chunks = _Chunks(answers, ask, id, created)
-    first, line_end = answers[0], answers[0].line_end.encode()
-
-    def event(data: bytes) -> bytes:
-        return sse_event(data, line_end=line_end)
-
+    framing = EventFraming(answers[0].line_end.encode())
     return EventStream(
-        comments=[sse_comment(text, line_end=line_end) for text in first.comments],
-        opening=[event(data) for data in chunks.opening()],
-        deltas=[event(data) for data in chunks.deltas()],
-        closing=[event(data) for data in chunks.closing()],
-        done=event(b"[DONE]"),
+        framing,
+        comments=[framing.comment(text) for text in answers[0].comments],
+        opening=[framing.event(data) for data in chunks.opening()],
+        deltas=[framing.event(data) for data in chunks.deltas()],
+        closing=[framing.event(data) for data in chunks.closing()],
+        done=framing.event(b"[DONE]"),
     )
+
+
+def without_text(body: Mapping[str, Any]) -> dict[str, Any]:
+    """A completion, or a list of embeddings, that has lost what the model said."""
+    emptied = dict(body)
+    if "choices" in body:
+        message = {"role": "assistant", "content": ""}
+        emptied["choices"] = [{**choice, "message": message} for choice in body["choices"]]
+    elif "data" in body:
+        emptied["data"] = []
+    return emptied
 
 
 class _Chunks:
@@ -68,7 +76,7 @@ class _Chunks:
         self._usage_on = answers[0].usage_on
         self._usage = _usage(answers, ask)
         self._asked_for_usage = ask.include_usage and self._usage_on == "own_frame"
-        head = {"id": id, "object": "chat.completion.chunk", "created": created, "model": ask.model}
+        head = {"id": id, "object": "chat.completion.chunk", "created": created, "model": _model(answers, ask)}
         self._head = orjson.dumps({**head, "system_fingerprint": _FINGERPRINT})[:-1] + b',"choices":['
         self._sent = 0
 
@@ -128,11 +136,6 @@ def _fragments(index: int, call: ToolCall) -> Iterator[dict[str, Any]]:
         yield {"function": {"arguments": text[start : start + _FRAGMENT]}}
 
 
-def text_pieces(answer: Answer) -> Sequence[str]:
-    """How the text of a stream is cut."""
-    return split_words(answer.content or "") if answer.pieces is None else answer.pieces
-
-
 def _choice(index: int, answer: Answer) -> dict[str, Any]:
     message: dict[str, Any] = {"role": "assistant", "content": answer.content, "refusal": answer.refusal}
     if answer.reasoning is not None:
@@ -145,6 +148,11 @@ def _choice(index: int, answer: Answer) -> dict[str, Any]:
 def _tool_call(index: int, call: ToolCall) -> dict[str, Any]:
     function = {"name": call.name, "arguments": call.arguments_text}
     return {"id": call.id or f"call_{index + 1}", "type": "function", "function": function}
+
+
+def _model(answers: Sequence[Answer], ask: Ask) -> str | None:
+    """The model that was asked, unless the gateway states that another one answered."""
+    return answers[0].governance.get("model", ask.model)
 
 
 def _finish_reason(answer: Answer) -> str | None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..words import count_words
-from .dialect import RefusedError
+from .problem import InvalidBodyError
 
 DIMENSIONS = 8
 _MAX_DIMENSIONS = 4096
@@ -21,13 +21,13 @@ def embedding_list(body: Any) -> dict[str, object]:
     """The answer to an embeddings request.
 
     Raises:
-        RefusedError: 400, with the member that is wrong as `param`.
+        InvalidBodyError: with the member that is wrong as `param`.
     """
     if not isinstance(body, Mapping):
-        raise _invalid("The body is not a JSON object.")
+        raise InvalidBodyError("The body is not a JSON object.")
     model = body.get("model")
     if not isinstance(model, str) or not model:
-        raise _invalid("You must provide a model parameter.", param="model")
+        raise InvalidBodyError("You must provide a model parameter.", param="model")
     inputs = _inputs(body.get("input"))
     dimensions = _dimensions(body.get("dimensions"))
     as_base64 = body.get("encoding_format") == "base64"
@@ -59,7 +59,7 @@ def _inputs(value: Any) -> list[Input]:
             return [value]
         if all(isinstance(item, str) or _is_tokens(item) for item in value):
             return value
-    raise _invalid("input must be a text, tokens, or a list of either.", param="input")
+    raise InvalidBodyError("input must be a text, tokens, or a list of either.", param="input")
 
 
 def _is_tokens(value: Any) -> bool:
@@ -70,9 +70,5 @@ def _dimensions(value: Any) -> int:
     if value is None:
         return DIMENSIONS
     if type(value) is not int or not 1 <= value <= _MAX_DIMENSIONS:
-        raise _invalid(f"dimensions must be an integer from 1 to {_MAX_DIMENSIONS}.", param="dimensions")
+        raise InvalidBodyError(f"dimensions must be an integer from 1 to {_MAX_DIMENSIONS}.", param="dimensions")
     return value
-
-
-def _invalid(message: str, *, param: str | None = None) -> RefusedError:
-    return RefusedError(400, message, type="invalid_request_error", param=param)

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..words import count_words
-from .dialect import Ask, RefusedError, Tool
+from .chat import Ask, Tool
+from .problem import InvalidBodyError
 
 
 def read_chat_request(body: Any) -> Ask:
@@ -15,7 +16,7 @@ def read_chat_request(body: Any) -> Ask:
     Unknown members are ignored, as most servers do.
 
     Raises:
-        RefusedError: 400, with the member that is wrong as `param`.
+        InvalidBodyError: with the member that is wrong as `param`.
     """
     if not isinstance(body, Mapping):
         raise _invalid("The body is not a JSON object.")
@@ -40,9 +41,9 @@ def read_chat_request(body: Any) -> Ask:
     )
 
 
-def _invalid(message: str, *, param: str | None = None) -> RefusedError:
+def _invalid(message: str, *, param: str | None = None) -> InvalidBodyError:
     code = "missing_required_parameter" if param in ("model", "messages") else None
-    return RefusedError(400, message, type="invalid_request_error", code=code, param=param)
+    return InvalidBodyError(message, code=code, param=param)
 
 
 def _text(message: Any, index: int) -> str:

@@ -39,6 +39,12 @@ class Exchange:
         return dict(line.lower().split(": ", 1) for line in self.head.split("\r\n")[1:])
 
     @property
+    def exact_headers(self) -> dict[str, str]:
+        """Headers as they were written; names in lower case."""
+        pairs = (line.split(": ", 1) for line in self.head.split("\r\n")[1:])
+        return {name.lower(): value for name, value in pairs}
+
+    @property
     def is_complete(self) -> bool:
         """Whether a chunked body came to its last chunk."""
         return self.data.endswith(b"0\r\n\r\n")
@@ -59,6 +65,11 @@ class Exchange:
         if "transfer-encoding" in self.headers:
             return b"".join(self.chunks)
         return self.data.partition(b"\r\n\r\n")[2]
+
+    @property
+    def json(self) -> Any:
+        """The body, parsed."""
+        return orjson.loads(self.body)
 
     @property
     def events(self) -> list[str]:

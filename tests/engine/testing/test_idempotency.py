@@ -7,8 +7,8 @@ import orjson
 import pytest
 
 from penstock.engine.testing import Gateway, Step, answer, cut, error_event, fail, hang_up, html, reset, stall, truncate
-from penstock.engine.testing.faults import Reply
 from penstock.engine.testing.idempotency import KeyStore
+from penstock.engine.testing.reply import Reply
 
 from .support import CHAT, Exchange, chat, send, stream
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from penstock.engine.testing.dialects.dialect import Ask, Tool
+from penstock.engine.testing.dialects.chat import Ask, Tool
 from penstock.engine.testing.steps import ToolCall
 from penstock.engine.testing.tiny_model import tiny_answer
 
