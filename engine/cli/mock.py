@@ -101,8 +101,8 @@ async def _serve(options: Namespace, api_key: str | None, out: Output) -> int:
 
 def _greeting(url: str, options: Namespace) -> str:
     model, variable = json.dumps(options.model), options.api_key_env
-    hello = {"role": "user", "content": "Hello"}
-    body = json.dumps({"model": options.model, "stream": True, "messages": [hello]})
+    path, example = DIALECTS[options.gateway](options.model).example("Hello")
+    body = json.dumps(example)
     bearer = f' -H "Authorization: Bearer ${variable}"' if variable else ""
     own_gateway = "" if options.gateway == "openai" else f" --gateway {options.gateway}"
     own_key = f" --api-key-env {variable}" if variable else ""
@@ -113,7 +113,7 @@ def _greeting(url: str, options: Namespace) -> str:
     return f"""{url}
 speaks {options.gateway}, lists the model {options.model}, {asks}; Ctrl-C stops it
 
-  curl -sN {url}/v1/chat/completions -H 'Content-Type: application/json'{bearer} -d {shlex.quote(body)}
+  curl -sN {url}{path} -H 'Content-Type: application/json'{bearer} -d {shlex.quote(body)}
 
   penstock chat --model {shlex.quote(options.model)} --base-url {url}{own_gateway}{own_key} Hello
 

@@ -150,7 +150,7 @@ def test_no_rule_sends_again_after_output_or_against_the_servers_word(error: Mod
     [
         (2, None, None, 0.5, Decision(True, 2, "backed off")),
         (2, 0, None, 0.5, Decision(True, 2, "backed off")),
-        (2, 1, None, 0.5, Decision(True, 2, "told to wait 1 s")),
+        (2, 1, None, 0.5, Decision(True, 2, "backed off")),
         (1, 2, None, 0.0, Decision(True, 2, "told to wait 2 s")),
         (1, 20, None, 0.5, Decision(True, 21, "told to wait 20 s")),
         (1, 60, None, 0.0, Decision(True, 60, "told to wait 60 s")),

@@ -238,7 +238,7 @@ async def test_a_date_is_waited_for(gateway: Gateway, form: Any) -> None:
 async def test_all_who_were_told_the_same_do_not_come_back_at_once(gateway: Gateway) -> None:
     gateway.script(default=fail(429, retry_after=10))
     clock = FakeClock()
-    shares = iter([0.9, 0.25, 0.9, 0.75])
+    shares = iter([0.25, 0.75])
     async with engine_at(gateway, Retry(random=lambda: next(shares)), clock=clock) as engine:
         with pytest.raises(errors.RateLimitError):
             await engine.chat_completion("Hi")
