@@ -41,16 +41,16 @@ class ModelConfig:
             body. ``model``, ``messages``, ``stream``, ``stream_options`` and ``api_key`` are never taken from here.
 
     Raises:
-        ConfigurationError: A member has a type that it cannot have, or there is no model name.
+        ConfigurationError: A member has a type that it cannot have, or the model's name is empty.
     """
 
-    model: str
+    model: str | None
     engine: str = "openai"
     api_key_env_var: str | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict, repr=False)  # may hold keys in headers
 
     def __post_init__(self) -> None:
-        if not isinstance(self.model, str) or not self.model.strip():
+        if self.model is not None and (not isinstance(self.model, str) or not self.model.strip()):
             raise ConfigurationError(f"the model is a name, not {self.model!r:.80}")
         if not isinstance(self.engine, str):
             raise ConfigurationError(f"the engine is the name of a gateway, not {type(self.engine).__name__}")
@@ -58,16 +58,15 @@ class ModelConfig:
             raise ConfigurationError(f"the parameters are a mapping, not {type(self.parameters).__name__}")
 
     @classmethod
-    def of(cls, value: str | Mapping[str, Any] | ModelConfig | Any) -> ModelConfig:
+    def of(cls, value: str | Mapping[str, Any] | ModelConfig | Any | None) -> ModelConfig:
         """A configuration from a model's name, a mapping, or any object with these attributes (NeMo Guardrails'
         ``Model``).
 
-        Raises:
-            ConfigurationError: There is no model name in it.
+        `None` leaves the model to the gateway, which not every gateway does.
         """
         if isinstance(value, cls):
             return value
-        if isinstance(value, str):
+        if value is None or isinstance(value, str):
             return cls(value)
         get: Any = value.get if isinstance(value, Mapping) else lambda name: getattr(value, name, None)
         return cls(get("model"), get("engine") or "openai", get("api_key_env_var"), get("parameters") or {})

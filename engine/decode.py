@@ -18,7 +18,7 @@ from .errors import EmptyResponseError, MalformedResponseError, ModelEngineError
 from .members import kind_of, list_of, object_of, text_of, whole_of
 from .sse import ServerSentEvent, SSEDecoder
 from .tool_calls import ToolCallIndexer
-from .types import ChunkHead, LLMResponse, LLMResponseChunk
+from .types import ChunkHead, Governance, LLMResponse, LLMResponseChunk
 from .usage import read_usage
 from .verdict import Answer, Complaint, JudgeEvent, complaint_of, judge_event, plain_headers, read_complaint, snippet
 
@@ -151,6 +151,7 @@ class ChatDecoder:
     ) -> None:
         self.failure: ModelEngineError | None = None
         self.finished = False
+        self.governance: Governance | None = None
         self._head = head
         self._judge = judge
         self._sse = SSEDecoder(max_event_bytes)
@@ -253,6 +254,7 @@ class ForeignBody:
     def __init__(self, head: Answer, *, judge: JudgeEvent = judge_event) -> None:
         self.failure: ModelEngineError | None = None
         self.finished = False
+        self.governance: Governance | None = None
         self._head = head
         self._judge = judge
         self._start = bytearray()

@@ -74,12 +74,12 @@ Phase = Literal["not_sent", "no_answer", "rejected", "before_output", "after_out
 error status came. ``before_output``: a success status came, no output. ``after_output``: output was received.
 """
 
-Advice = Literal["never", "now", "after", "wait_in_progress", "refresh_auth", "reroute"]
+Advice = Literal["never", "now", "after", "once", "wait_in_progress", "refresh_auth", "reroute"]
 """What would help.
 
-``never``: sending this again cannot succeed. ``now``: send again. ``after``: send again after a wait.
-``wait_in_progress``: the first request still runs; ask again with the same key. ``refresh_auth``: with a fresh
-credential. ``reroute``: elsewhere.
+``never``: sending this again cannot succeed. ``now``: send again. ``after``: send again after a wait. ``once``: the
+same, but a second failure of the kind is final. ``wait_in_progress``: the first request still runs; ask again with
+the same key. ``refresh_auth``: with a fresh credential. ``reroute``: elsewhere.
 """
 
 
@@ -422,8 +422,9 @@ class RedirectError(TransportError):
 
 
 class ClockError(ModelEngineError, asyncio.TimeoutError):  # until Python 3.10 not the built-in one
-    """One of the clocks of `Timeouts` ran out. An `asyncio.TimeoutError` too, which from Python 3.11 on is
-    `TimeoutError`.
+    """One of the clocks of `Timeouts` ran out.
+
+    An `asyncio.TimeoutError` too, which from Python 3.11 on is the built-in `TimeoutError`.
     """
 
     default_advice: ClassVar[Advice] = "after"

@@ -29,8 +29,10 @@ from .redact import redact_value
 from .types import Attempt, Governance, LLMResponseChunk, Timeouts
 from .verdict import Answer, Judge, judge_openai
 
-KeySupport = Literal["honoured", "unknown", "refused"]
-"""What a gateway does with an idempotency key: runs the request once, is not known to care, or refuses the request."""
+KeySupport = Literal["honoured", "unknown", "ignored", "refused"]
+"""What a gateway does with an idempotency key: runs the request once, is not known to care, is known not to care (so
+the key protects nothing), or refuses the request.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,8 @@ class Operation:
         keys: What the gateway does with an idempotency key on this operation.
         repeatable: Whether running it twice does no harm, as for reads. Others are sent again after a lost answer
             only with a key.
+        once: Whether running it twice does harm, as for opening an account. Sent again only when it surely has not run.
+        anonymous: Whether it is for callers without a key; the credential is not sent.
     """
 
     name: str
@@ -52,6 +56,8 @@ class Operation:
     path: str = ""
     keys: KeySupport = "unknown"
     repeatable: bool = False
+    once: bool = False
+    anonymous: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +208,8 @@ class StreamDecoder(Protocol):
     """Set once the stream has failed; chunks decoded before it are still returned."""
     finished: bool
     """Whether the terminal mark has been seen: nothing of interest follows."""
+    governance: Governance | None
+    """What the stream itself has said about the gateway's decision so far. `None` when nothing."""
 
     @property
     def life(self) -> int:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
 from multidict import CIMultiDict, CIMultiDictProxy
-from typing_extensions import Self
 from yarl import URL
 
 from penstock.middleware.retry import Retry
@@ -34,6 +33,7 @@ from .errors import (
     EngineClosedError,
     EngineNotStartedError,
     InvalidRequestError,
+    MalformedResponseError,
     ModelEngineError,
     WrongEventLoopError,
 )
@@ -45,6 +45,7 @@ from .types import EmbeddingResponse, Health, LLMResponse, Messages, ModelInfo, 
 
 if TYPE_CHECKING:
     import aiohttp
+    from typing_extensions import Self
 
     from .verdict import Answer
 
@@ -121,6 +122,8 @@ class ModelEngine:
         self.model_name = config.model
         base_url = base_url if base_url is not None else config.parameters.get("base_url")
         self.gateway = resolve_gateway(gateway, config, base_url)
+        if config.model is None and self.gateway.needs_model:
+            raise ConfigurationError(f"gateway {self.gateway.name!r} wants to know which model: give its name")
         self._root = resolve_root(self.gateway, base_url)
         self._target = Target(
             self.gateway.name,
@@ -239,7 +242,34 @@ class ModelEngine:
         request = self.gateway.encode_embeddings(model, input, body)
         reply, context = await self._unary(request, options, self.gateway.decode_embeddings, model=model)
         response: EmbeddingResponse = await reply.result()
+        count = 1 if isinstance(input, str) or isinstance(input[0], int) else len(input)
+        if len(response.embeddings) != count:
+            got = len(response.embeddings)
+            text = f"{got} vectors came for {count} inputs"
+            raise context.stamp(MalformedResponseError(text, status=reply.status, phase="before_output"))
         return _with_ledger(response, context)
+
+    async def request(self, request: Request, decode: Callable[[Answer], T], **options: Any) -> T:
+        """Send any request of the gateway through the stack, and decode its success.
+
+        The typed operations of gateways are made of this; it also serves paths that have no method here.
+
+        Args:
+            request: What to ask, see `penstock.engine.gateways.Request`.
+            decode: Makes the result of the whole answer; raises a `ModelEngineError` for one that it cannot read.
+            options: `CallOptions`.
+        """
+        reply, context = await self._unary(request, CallOptions(**options), decode)
+        result: T = await reply.result()
+        return _with_ledger(result, context)
+
+    def stream_request(self, request: Request, **options: Any) -> ChatStream:
+        """As `request`, for a streamed answer, decoded as the gateway's streams are. Nothing is sent before it is
+        read.
+        """
+        call_options = CallOptions(**options)
+        exchange = self._exchange(request, call_options, self.gateway.stream_decoder, stream=True)
+        return ChatStream(exchange.context, lambda: self._send(exchange))
 
     async def models(self, **options: Any) -> tuple[ModelInfo, ...]:
         """The models that the gateway offers."""
@@ -366,12 +396,16 @@ class ModelEngine:
             deadline = self._unary_deadline
         return timeouts if deadline is None else replace(timeouts, deadline=deadline)
 
-    def _split(self, params: Mapping[str, Any], defaults: Mapping[str, Any]) -> tuple[CallOptions, str, dict[str, Any]]:
+    def _split(
+        self, params: Mapping[str, Any], defaults: Mapping[str, Any]
+    ) -> tuple[CallOptions, str | None, dict[str, Any]]:
         """The keyword arguments of a call as options, model and members of the body."""
         body = dict(params)
         options = CallOptions(**{name: body.pop(name) for name in _CALL_OPTIONS if name in body})
         model = body.pop("model", self.model_name)
-        if not isinstance(model, str) or not model:
+        if model is None and not self.gateway.needs_model:
+            pass
+        elif not isinstance(model, str) or not model:
             raise InvalidRequestError(f"model is a name, not {model!r:.80}", param="model", phase="not_sent")
         if misplaced := sorted(ENGINE_PARAMETERS.intersection(body)):
             text = f"{misplaced[0]} is an option of the engine, not of a call"
@@ -457,10 +491,11 @@ def _not_finite(value: Any, path: str) -> str | None:
 
 def _with_ledger(response: T, context: CallContext) -> T:
     """Write what belongs to the call on its answer. The answer is fresh and nobody else's yet, so it is not copied."""
-    object.__setattr__(response, "attempts", tuple(context.attempts))
-    object.__setattr__(response, "idempotency_key", context.idempotency_key)
-    if context.governance is not None:
-        object.__setattr__(response, "governance", context.governance)
+    if isinstance(response, (LLMResponse, EmbeddingResponse)):
+        object.__setattr__(response, "attempts", tuple(context.attempts))
+        object.__setattr__(response, "idempotency_key", context.idempotency_key)
+        if response.governance is None:
+            object.__setattr__(response, "governance", context.governance)
     return response
 
 

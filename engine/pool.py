@@ -11,7 +11,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import select
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -43,10 +42,8 @@ class Linger:
         self._time = watchdog.time
         self._watches: dict[aiohttp.ClientResponse, Watch] = {}
         self._unclaimed: dict[aiohttp.ClientResponse, None] = {}  # a set that keeps the order
+        self._waiters: dict[aiohttp.ClientResponse, asyncio.Future[None]] = {}
         self._is_worth_waiting = True  # False after a body that did not end in time, until one does
-
-    def __len__(self) -> int:
-        return len(self._watches)
 
     def add(self, response: aiohttp.ClientResponse) -> None:
         """Let the end of this body arrive."""
@@ -57,11 +54,11 @@ class Linger:
 
     async def wait_for_one(self) -> None:
         """Wait until a body ends or is given up, unless others wait for all that there are."""
-        if self._unclaimed and self._is_worth_waiting:
-            response = next(iter(self._unclaimed))
+        response = next((each for each in self._unclaimed if each.content.exception() is None), None)
+        if response is not None and self._is_worth_waiting:
             del self._unclaimed[response]
-            with contextlib.suppress(aiohttp.ClientError):
-                await response.content.wait_eof()
+            over = self._waiters[response] = asyncio.get_running_loop().create_future()
+            await over
 
     def close(self) -> None:
         """Wait for none of them any longer."""
@@ -81,6 +78,9 @@ class Linger:
     def _forget(self, response: aiohttp.ClientResponse) -> None:
         self._watches.pop(response).stop()
         self._unclaimed.pop(response, None)
+        waiter = self._waiters.pop(response, None)
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
 
 
 class Connector(aiohttp.TCPConnector):

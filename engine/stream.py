@@ -6,14 +6,15 @@ import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from types import TracebackType
-from typing import Any
-
-from typing_extensions import Self
+from typing import TYPE_CHECKING, Any
 
 from .accumulate import Accumulator
 from .errors import EngineStateError, ModelEngineError, StreamConsumedError, StreamTruncatedError
 from .exchange import CallContext, Reply
 from .types import LLMResponse, LLMResponseChunk, StreamSummary, Verdict
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class ChatStream:

@@ -12,11 +12,13 @@ import sys
 from collections.abc import Callable
 from itertools import count
 from types import TracebackType
+from typing import TYPE_CHECKING
 from weakref import WeakMethod
 
-from typing_extensions import Self
-
 from .errors import ModelEngineError
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 Check = Callable[[float], "float | None"]
 """Asked with the time of the loop: acts when a clock has run out. Returns when to ask again, `None` for never."""

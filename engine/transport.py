@@ -386,6 +386,8 @@ class TransportReply:
             if any(chunk.is_meaningful for chunk in chunks):
                 self._has_output = True
                 self._progress_mark = self._paused_at
+        if decoder.governance is not None:
+            self._exchange.context.governance = decoder.governance
         self._settle(decoder, at_end=not data)
 
     def _new_decoder(self) -> StreamDecoder | None:

@@ -62,7 +62,7 @@ class Auth:
         credential = self._credential or context.target.credential
         if credential is None and context.target is PLAIN_SESSION:
             raise EngineOnlyError("Auth() takes the engine's key; on a plain session give it one", phase="not_sent")
-        if credential is None or not self._is_at_home(context, request.url):
+        if credential is None or context.operation.anonymous or not self._is_at_home(context, request.url):
             return await handler(request)
         key, generation = await credential.key(context.time_left)
         reply: Any = None

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from penstock.engine.errors import (
+    AuthenticationError,
     ClockError,
     ConfigurationError,
     IdempotencyInProgressError,
@@ -105,6 +106,8 @@ class AttemptsPolicy:
     async def gives_up(self, error: ModelEngineError, attempt: int) -> str | None:
         if (final := advised_against(error)) is not None:
             return final
+        if error.advice == "once" and attempt > 1:
+            return "it has been tried once more already"
         return f"{attempt} attempts were made" if attempt >= self.max_attempts else None
 
     async def wait(self, error: ModelEngineError, attempt: int) -> float:
@@ -118,14 +121,16 @@ class AttemptsPolicy:
 
 def advised_against(error: ModelEngineError) -> str | None:
     """Why the verdict itself speaks against sending again. `None` when it does not."""
-    if error.advice in ("now", "after", "wait_in_progress"):
+    if error.advice in ("now", "after", "once", "wait_in_progress"):
         return None
     return {"refresh_auth": "the credential was refused", "reroute": "another route would be needed"}.get(
         error.advice, "the failure is final"
     )
 
 
-def forbidden(error: ModelEngineError, *, repeatable: bool, keyed: bool, ambiguous: Ambiguous) -> str | None:
+def forbidden(
+    error: ModelEngineError, *, repeatable: bool, keyed: bool, ambiguous: Ambiguous, once: bool = False
+) -> str | None:
     """Why no policy may send again. `None` when it may.
 
     After output has come nothing is sent again, nor when the server says not to. When the first request may have run,
@@ -136,15 +141,23 @@ def forbidden(error: ModelEngineError, *, repeatable: bool, keyed: bool, ambiguo
         repeatable: Whether running the request twice does no harm.
         keyed: Whether it carries an idempotency key.
         ambiguous: The rule.
+        once: Whether running it twice does harm whatever the rule.
     """
     if error.phase == "after_output":
         return "output had already come"
     if should_retry(error.headers) is False:
         return "the server says not to send it again"
+    if once and not has_not_run(error):
+        return "it may have run, and must not run twice"
     if not may_have_run(error) or repeatable or ambiguous == "always" or (ambiguous == "keyed" and keyed):
         return None
     protection = "no idempotency key protects it" if ambiguous == "keyed" else "the rule is never to risk a second"
     return f"the first request may have run, and {protection}"
+
+
+def has_not_run(error: ModelEngineError) -> bool:
+    """Whether the request surely was not carried out: it was not sent, or turned away at the door."""
+    return error.phase == "not_sent" or isinstance(error, (RateLimitError, AuthenticationError))
 
 
 def may_have_run(error: ModelEngineError) -> bool:

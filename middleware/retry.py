@@ -167,8 +167,9 @@ class Retry:
         why = forbidden(
             error,
             repeatable=context.operation.repeatable,
-            keyed=is_keyed(request, context),
+            keyed=context.operation.keys != "ignored" and is_keyed(request, context),
             ambiguous=self._ambiguous,
+            once=context.operation.once,
         )
         if why is None and getattr(request.body, "consumed", False):  # a generator, on a plain session
             why = "the body of the request can be read only once"

@@ -20,9 +20,9 @@ ServerSentEvent StreamSummary StreamTruncatedError Timeouts ToolCall UsageInfo _
 """
 
 TESTING = """
-Answer Call Gateway GovernanceFacts HttpDate Script Step ToolCall answer block cut empty error_event fail garbage_frame
-hang_up html http_date in_progress invalid_json no_done provider_error replay_without_content reset stall tool_call
-truncate
+Answer Call Gateway GovernanceFacts HttpDate Script Step ToolCall answer block cut empty error_event fail
+garbage_frame hang_up html http_date in_progress invalid_json no_done provider_error replay_without_content reset
+stall tool_call truncate
 """
 
 

@@ -6,14 +6,19 @@ A new dialect is a new file with a subclass of `Gateway`, and a line in the regi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 from ..errors import Advice, ModelEngineError
 from ..exchange import Operation, StreamDecoder
 from ..types import EmbeddingResponse, Governance, LLMResponse, ModelInfo
 from ..verdict import Answer, Complaint, judge_event, judge_openai, openai_verdict
+
+if TYPE_CHECKING:
+    from ..stream import ChatStream
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +48,8 @@ class Gateway:
     """Environment variables that may hold the key, first one first."""
     auth_header: ClassVar[str] = "Authorization"
     auth_scheme: ClassVar[str] = "Bearer"
+    needs_model: ClassVar[bool] = True
+    """Whether a call has to name a model. False where the gateway chooses one by its own rules."""
     root_suffix: ClassVar[str] = "/v1"
     """What a user may have put at the end of the base URL; paths of operations begin with it."""
 
@@ -51,11 +58,13 @@ class Gateway:
     models: ClassVar[Operation]
     health: ClassVar[Operation]
 
-    def encode_chat(self, model: str, messages: list[Any], params: Mapping[str, Any], *, stream: bool) -> Request:
+    def encode_chat(
+        self, model: str | None, messages: list[Any], params: Mapping[str, Any], *, stream: bool
+    ) -> Request:
         """The request for an answer to messages. `params` go into the body as they are, those given as `None` too."""
         raise NotImplementedError  # abstract
 
-    def encode_embeddings(self, model: str, inputs: Any, params: Mapping[str, Any]) -> Request:
+    def encode_embeddings(self, model: str | None, inputs: Any, params: Mapping[str, Any]) -> Request:
         """The request for vectors of a text, a list of texts, or lists of tokens."""
         raise NotImplementedError  # abstract
 
@@ -88,13 +97,34 @@ class Gateway:
         return openai_verdict(status, complaint)
 
     def judge(self, answer: Answer) -> ModelEngineError:
-        """What an error answer means."""
-        return judge_openai(answer, self.verdict)
+        """What an error answer means, with what the gateway says about its decision."""
+        error = judge_openai(answer, self.verdict)
+        error.governance = self.governance(answer.headers, error.body)
+        return error
 
     def judge_event(self, complaint: Complaint) -> ModelEngineError:
-        """What an error inside a success means."""
-        return judge_event(complaint, self.verdict)
+        """What an error inside a success means, with what the gateway says about its decision."""
+        error = judge_event(complaint, self.verdict)
+        error.governance = self.governance({}, error.body)
+        return error
 
-    def governance(self, headers: Mapping[str, str]) -> Governance | None:
-        """What the head of an answer says about the gateway's decision. `None` when nothing."""
+    def governance(self, headers: Mapping[str, str], body: Any = None) -> Governance | None:
+        """What an answer says about the gateway's decision. `None` when nothing.
+
+        Args:
+            headers: Headers of the answer; look-ups ignore case.
+            body: Its decoded body, where it has been read. Of any type.
+        """
         return None
+
+
+class Caller(Protocol):
+    """An engine, as the typed operations of a gateway see it: they are methods of the engine's class."""
+
+    async def request(self, request: Request, decode: Callable[[Answer], T], **options: Any) -> T:
+        """Send a request of a gateway through the stack and decode its success. `options` are the call's options."""
+        ...
+
+    def stream_request(self, request: Request, **options: Any) -> ChatStream:
+        """As `request`, for a streamed answer, decoded by the gateway's `stream_decoder`."""
+        ...

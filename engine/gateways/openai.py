@@ -35,7 +35,9 @@ class OpenAICompatibleGateway(Gateway):
         if name is not None:
             self.name = name
 
-    def encode_chat(self, model: str, messages: list[Any], params: Mapping[str, Any], *, stream: bool) -> Request:
+    def encode_chat(
+        self, model: str | None, messages: list[Any], params: Mapping[str, Any], *, stream: bool
+    ) -> Request:
         body: dict[str, Any] = {"model": model, "messages": messages, **params}
         if body.pop("stream", stream) not in (stream, None):
             asked, other = ("stream_call()", "True") if stream else ("chat_completion() or call()", "False")
@@ -49,7 +51,7 @@ class OpenAICompatibleGateway(Gateway):
                 body["stream_options"] = options
         return Request(self.chat, body)
 
-    def encode_embeddings(self, model: str, inputs: Any, params: Mapping[str, Any]) -> Request:
+    def encode_embeddings(self, model: str | None, inputs: Any, params: Mapping[str, Any]) -> Request:
         # base64 is a quarter of the bytes and exact; servers that do not know it send plain lists
         return Request(self.embeddings, {"model": model, "input": inputs, "encoding_format": "base64", **params})
 
