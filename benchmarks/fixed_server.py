@@ -12,9 +12,9 @@ BODY = (
     b'"message":{"role":"assistant","content":"Seven is a prime."},"finish_reason":"stop","logprobs":null}],'
     b'"usage":{"prompt_tokens":9,"completion_tokens":5,"total_tokens":14}}'
 )
-ANSWER = (
-    b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nx-request-id: req_1\r\ncontent-length: %d\r\n\r\n%s"
-    % (len(BODY), BODY)
+ANSWER = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nx-request-id: req_1\r\ncontent-length: %d\r\n\r\n%s" % (
+    len(BODY),
+    BODY,
 )
 LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 

@@ -40,14 +40,18 @@ def report(name: str, figures: dict[str, float]) -> None:
 
 
 def pin(core: int) -> None:
-    """Keep this process on one core, so that the server has another. Without effect on one core, or where it cannot be done."""
+    """Keep this process on one core, so that the server has another. Without effect on one core, or where it cannot
+    be done.
+    """
     if hasattr(os, "sched_setaffinity") and (os.cpu_count() or 1) > core:
         os.sched_setaffinity(0, {core})
 
 
 @contextmanager
 def fixed_server() -> Iterator[str]:
-    """The URL of a server that answers each request with the same chat completion, in a process and on a core of its own."""
+    """The URL of a server that answers each request with the same chat completion, in a process and on a core of its
+    own.
+    """
     command = [sys.executable, str(HERE / "fixed_server.py")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None

@@ -1,7 +1,7 @@
 """Does a call through the full default stack cost at most 60 µs of CPU more than the bare aiohttp request it makes?
 
-Both send the same bytes to the same server on another core, read the whole answer and decode it. CPU time of this process; contestants take
-turns, in rounds, and the differences are taken within a round.
+Both send the same bytes to the same server on another core, read the whole answer and decode it. CPU time of this
+process; contestants take turns, in rounds, and the differences are taken within a round.
 """
 
 from __future__ import annotations
@@ -40,7 +40,11 @@ async def main() -> None:
             ModelEngine("fixed", base_url=url, api_key="sk-benchmark") as engine,
         ):
             body = orjson.dumps({"model": "fixed", "messages": [{"role": "user", "content": PROMPT}]})
-            headers = {"Content-Type": "application/json", "Authorization": "Bearer sk-benchmark", "Idempotency-Key": "k"}
+            headers = {
+                "Content-Type": "application/json",
+                "Authorization": "Bearer sk-benchmark",
+                "Idempotency-Key": "k",
+            }
 
             async def bare() -> object:
                 async with session.post(f"{url}/v1/chat/completions", data=body, headers=headers) as response:
@@ -56,7 +60,9 @@ async def main() -> None:
     bares, fulls = bares[1:], fulls[1:]  # the first round warms up
     difference = Spread.of([mine - floor for mine, floor in zip(fulls, bares)])
     ratio = Spread.of([mine / floor for mine, floor in zip(fulls, bares)])
-    print(f"python {sys.version.split()[0]}, aiohttp {aiohttp.__version__}, {ROUNDS} rounds of {CALLS} calls, median (middle half)")
+    print(
+        f"python {sys.version.split()[0]}, aiohttp {aiohttp.__version__}, {ROUNDS} rounds of {CALLS} calls, median (middle half)"
+    )
     print(f"bare aiohttp request  {Spread.of(bares)} µs of CPU")
     print(f"full default stack    {Spread.of(fulls)} µs of CPU")
     print(f"difference            {difference} µs")

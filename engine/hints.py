@@ -12,22 +12,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
+# Patterns are compiled when they are first used: only failed calls need them, and `import` would pay for them.
 # 12 digits are 30,000 years; 32 places are more than any float is printed with
-_DECIMAL = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,32})?\Z")
-_MEMBER = re.compile(r"(?:\A|,[ \t]*)((?:[A-Z][a-z]+, )?[^,]*)")  # of a list; an HTTP date has a comma of its own
+_DECIMAL = r"[0-9]{1,12}(?:\.[0-9]{1,32})?\Z"
+_MEMBER = r"(?:\A|,[ \t]*)((?:[A-Z][a-z]+, )?[^,]*)"  # of a list; an HTTP date has a comma of its own
 _MONTH_NAMES = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _MONTHS = {name: number for number, name in enumerate(_MONTH_NAMES, 1)}
 _DATE_FORMS = (
     # RFC 9110 5.6.7: IMF-fixdate, then the two obsolete forms a recipient has to accept
-    re.compile(
+    (
         r"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun), (?P<day>[0-9]{2}) (?P<month>[A-Z][a-z]{2}) (?P<year>[0-9]{4}) "
         r"(?P<hour>[0-9]{2}):(?P<minute>[0-9]{2}):(?P<second>[0-9]{2}) GMT\Z"
     ),
-    re.compile(
+    (
         r"(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day, (?P<day>[0-9]{2})-(?P<month>[A-Z][a-z]{2})-(?P<year>[0-9]{2}) "
         r"(?P<hour>[0-9]{2}):(?P<minute>[0-9]{2}):(?P<second>[0-9]{2}) GMT\Z"
     ),
-    re.compile(
+    (
         r"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun) (?P<month>[A-Z][a-z]{2}) (?P<day>[ 0-9][0-9]) "
         r"(?P<hour>[0-9]{2}):(?P<minute>[0-9]{2}):(?P<second>[0-9]{2}) (?P<year>[0-9]{4})\Z"
     ),
@@ -72,14 +73,14 @@ def parse_http_date(text: str, now: float) -> float | None:
             5.6.7).
     """
     for form in _DATE_FORMS:
-        if match := form.match(text):
+        if match := re.match(form, text):
             return _timestamp(match, now)
     return None
 
 
 def _after(headers: Mapping[str, str], now: float) -> float | None:
     for name in ("retry-after-ms", "x-ms-retry-after-ms"):
-        milliseconds = [float(value) for value in _values(headers, name) if _DECIMAL.match(value)]
+        milliseconds = [float(value) for value in _values(headers, name) if re.match(_DECIMAL, value)]
         if milliseconds:
             return max(milliseconds) / 1000
     # LiteLLM hands the provider's header on under a name of its own
@@ -94,11 +95,11 @@ def _values(headers: Mapping[str, str], name: str) -> list[str]:
     getall = getattr(headers, "getall", None)
     lines: list[str] = list(getall(name, ())) if getall else [headers[name]] if name in headers else []
     # Two lines may come as they are, or joined by a proxy into "1, 2".
-    return [value.rstrip(" \t") for line in lines for value in _MEMBER.findall(line)]
+    return [value.rstrip(" \t") for line in lines for value in re.findall(_MEMBER, line)]
 
 
 def _seconds(value: str, headers: Mapping[str, str], now: float) -> float | None:
-    if _DECIMAL.match(value):
+    if re.match(_DECIMAL, value):
         return float(value)
     instant = parse_http_date(value, now)
     if instant is None:

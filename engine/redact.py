@@ -8,7 +8,6 @@ them; what looks like a key is removed on suspicion.
 from __future__ import annotations
 
 import base64
-import html
 import json
 import re
 from collections.abc import Iterable
@@ -17,12 +16,11 @@ from urllib.parse import quote, quote_plus
 
 MASK = "***"
 
-_LOOKS_LIKE_A_KEY = re.compile(
+_LOOKS_LIKE_A_KEY = (  # compiled when it is first used: only failed calls need it
     r"(?P<word>\b(?:Bearer|Basic)\s+)[A-Za-z0-9._~+/=-]{6,}"
     r"|(?P<label>\bapi[-_ ]?key(?: provided)?[\"']?\s*[:=]\s*[\"']?)[A-Za-z0-9._~+/=-]{8,}"
     r"|\b(?:sk|pk|rk|mk|nvapi|llmg|gsk|hf|xai|kt_gk|kt_live)[-_][A-Za-z0-9_-]{8,}"
-    r"|\beyJ[A-Za-z0-9_-]{16,}(?:\.[A-Za-z0-9_-]+)*",  # a JSON web token
-    re.IGNORECASE,
+    r"|\beyJ[A-Za-z0-9_-]{16,}(?:\.[A-Za-z0-9_-]+)*"  # a JSON web token
 )
 _SHORTEST_SECRET = 4  # masking one letter everywhere would destroy the text and protect nothing
 _PIECE = 8  # characters of a key that give it away; of one shorter than 16, its half
@@ -65,7 +63,7 @@ class _Redactor:
         for piece, rests in self._endings:
             if piece[::-1] in text:
                 text = _masked(text[::-1], piece, rests)[::-1]  # the mask reads the same both ways
-        return _LOOKS_LIKE_A_KEY.sub(lambda match: (match["word"] or match["label"] or "") + MASK, text)
+        return re.sub(_LOOKS_LIKE_A_KEY, _mask_of, text, flags=re.IGNORECASE)
 
     def value(self, value: Any, depth: int) -> Any:
         if isinstance(value, str):
@@ -81,6 +79,8 @@ class _Redactor:
 
 def _forms(secret: str) -> set[str]:
     """The ways to write a secret, escaped, quoted and encoded."""
+    import html  # brings all named entities along; only failed calls need it
+
     forms = {secret, json.dumps(secret)[1:-1], html.escape(secret)}
     for quoted in (quote(secret, safe=""), quote_plus(secret)):
         forms |= {quoted, re.sub("%..", lambda match: match[0].lower(), quoted)}
@@ -119,3 +119,7 @@ def _common_length(text: str, start: int, rest: str) -> int:
         if text[start + length : start + length + 1] != character:
             return length
     return len(rest)
+
+
+def _mask_of(match: re.Match[str]) -> str:
+    return (match["word"] or match["label"] or "") + MASK

@@ -232,7 +232,11 @@ class TransportReply:
         self._progress_mark = now  # moved on by content, and by the time the reader took between two reads
         left = exchange.context.time_left
         self._deadline = NEVER if left is None else now + left
-        self._watch = opened.watchdog.watch(self._next_check(now), weakly(self._check))
+        timeouts = exchange.context.timeouts
+        spans = (timeouts.first_event, timeouts.idle, timeouts.progress)
+        # Nothing is re-armed per read, so this is the soonest that a limit set from now on can end.
+        self._pace = min((span for span in spans if span is not None), default=NEVER)
+        self._watch = opened.watchdog.watch(min(self._deadline, now + self._pace), weakly(self._check))
         transport.opened(self)
 
     def __del__(self) -> None:
@@ -461,20 +465,13 @@ class TransportReply:
                 limits.append((self._progress_mark + timeouts.progress, self._progress_error))
         return limits
 
-    def _next_check(self, now: float) -> float:
-        """When to look again. Nothing is re-armed per read, so this is the soonest that a limit set from now on can
-        end.
-        """
-        timeouts = self._exchange.context.timeouts
-        spans = [span for span in (timeouts.first_event, timeouts.idle, timeouts.progress) if span is not None]
-        return min(now + min(spans, default=NEVER), *(due for due, _ in self._limits()))
-
     def _check(self, now: float) -> float | None:
-        for due, error in self._limits():
+        limits = self._limits()
+        for due, error in limits:
             if due <= now:
                 self.abandon(error())
                 return None
-        return self._next_check(now)
+        return min(now + self._pace, *(due for due, _ in limits))
 
     def _deadline_error(self) -> ModelEngineError:
         return DeadlineExceededError("the call took longer than its deadline allows")

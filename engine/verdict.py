@@ -127,7 +127,7 @@ def openai_verdict(status: int | None, complaint: Complaint) -> tuple[type[Model
         return ProviderError, None
     error_class, advice = _BY_STATUS.get(status) or _by_range(status)
     for general, words, special in _BY_WORDS:
-        if error_class is general and words.search(complaint.message or ""):
+        if error_class is general and re.search(words, complaint.message or "", re.IGNORECASE):
             return special, None
     return error_class, advice
 
@@ -261,24 +261,23 @@ _BY_STATUS: dict[int, tuple[type[ModelEngineError], Advice | None]] = {
 }
 
 # Asked last, and only where the class is the general one: (general class, words, special class)
-_BY_WORDS: tuple[tuple[type[ModelEngineError], re.Pattern[str], type[ModelEngineError]], ...] = (
+_BY_WORDS: tuple[tuple[type[ModelEngineError], str, type[ModelEngineError]], ...] = (
     (
         InvalidRequestError,
-        re.compile(
+        (  # OpenAI; OpenAI; transformers serve; pydantic, thus vLLM
             r"unrecognized request argument|un(?:supported|known) parameter|unexpected keys in the request"
-            r"|extra inputs are not permitted",  # OpenAI; OpenAI; transformers serve; pydantic, thus vLLM
-            re.IGNORECASE,
+            r"|extra inputs are not permitted"
         ),
         UnsupportedParameterError,
     ),
     (
         InvalidRequestError,
-        re.compile(r"maximum context length|context window|context length|context size|n_ctx", re.IGNORECASE),
+        r"maximum context length|context window|context length|context size|n_ctx",
         ContextWindowExceededError,
     ),
     (
         RateLimitError,  # LiteLLM's deployment past its budget is a 429 whose type is internal_server_error
-        re.compile(r"exceeded budget|budget (?:has been )?exceeded|crossed budget|over budget", re.IGNORECASE),
+        r"exceeded budget|budget (?:has been )?exceeded|crossed budget|over budget",
         BudgetExceededError,
     ),
 )

@@ -1,38 +1,39 @@
 """Penstock: the async streaming engine for LLM gateways, with retry and idempotency as middleware.
 
-from penstock import ModelEngine
+    from penstock import ModelEngine
 
-async with ModelEngine("gpt-4o-mini") as engine:
-async for chunk in engine.stream_call("Name a prime."):
-print(chunk.delta_content or "", end="")
+    async with ModelEngine("gpt-4o-mini") as engine:
+        async for chunk in engine.stream_call("Name a prime."):
+            print(chunk.delta_content or "", end="")
+
+Each name is imported when it is first used, so that what only names the package does not load an HTTP client.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .engine import errors
-from .engine.config import ModelConfig
-from .engine.engines import NIM, OpenAI
-from .engine.errors import ModelEngineError, StreamTruncatedError
-from .engine.model_engine import ModelEngine
-from .engine.sse import ServerSentEvent, SSEDecoder
-from .engine.stream import ChatStream
-from .engine.types import (
-    Attempt,
-    EmbeddingResponse,
-    Governance,
-    Health,
-    LLMResponse,
-    LLMResponseChunk,
-    ModelInfo,
-    StreamSummary,
-    Timeouts,
-    ToolCall,
-    UsageInfo,
-)
-from .middleware import Auth, Backoff, Classify, Idempotency, Retry, default_stack
-
 if TYPE_CHECKING:
-    from .middleware import RetryAfterOptions
+    from .engine import errors
+    from .engine.config import ModelConfig
+    from .engine.engines import NIM, OpenAI
+    from .engine.errors import ModelEngineError, StreamTruncatedError
+    from .engine.model_engine import ModelEngine
+    from .engine.sse import ServerSentEvent, SSEDecoder
+    from .engine.stream import ChatStream
+    from .engine.types import (
+        Attempt,
+        EmbeddingResponse,
+        Governance,
+        Health,
+        LLMResponse,
+        LLMResponseChunk,
+        ModelInfo,
+        StreamSummary,
+        Timeouts,
+        ToolCall,
+        UsageInfo,
+    )
+    from .middleware import Auth, Backoff, Classify, Idempotency, Retry, RetryAfterOptions, default_stack
 
 __version__ = "0.1.0"
 
@@ -68,10 +69,46 @@ __all__ = [
     "errors",
 ]
 
+_HOMES = {
+    "Attempt": ".engine.types",
+    "Auth": ".middleware",
+    "Backoff": ".middleware",
+    "ChatStream": ".engine.stream",
+    "Classify": ".middleware",
+    "EmbeddingResponse": ".engine.types",
+    "Governance": ".engine.types",
+    "Health": ".engine.types",
+    "Idempotency": ".middleware",
+    "LLMResponse": ".engine.types",
+    "LLMResponseChunk": ".engine.types",
+    "ModelConfig": ".engine.config",
+    "ModelEngine": ".engine.model_engine",
+    "ModelEngineError": ".engine.errors",
+    "ModelInfo": ".engine.types",
+    "NIM": ".engine.engines",
+    "OpenAI": ".engine.engines",
+    "Retry": ".middleware",
+    "RetryAfterOptions": ".middleware",
+    "SSEDecoder": ".engine.sse",
+    "ServerSentEvent": ".engine.sse",
+    "StreamSummary": ".engine.types",
+    "StreamTruncatedError": ".engine.errors",
+    "Timeouts": ".engine.types",
+    "ToolCall": ".engine.types",
+    "UsageInfo": ".engine.types",
+    "default_stack": ".middleware",
+    "errors": ".engine",
+}
+
 
 def __getattr__(name: str) -> Any:
-    if name == "RetryAfterOptions":  # imports aiohttp-retry, which only its users need
-        from .middleware import RetryAfterOptions
+    if name not in _HOMES:
+        raise AttributeError(f"module 'penstock' has no attribute {name!r}")
+    home = f"{__name__}{_HOMES[name]}"
+    value = import_module(f"{home}.{name}") if name == "errors" else getattr(import_module(home), name)
+    globals()[name] = value  # the next look-up finds it here
+    return value
 
-        return RetryAfterOptions
-    raise AttributeError(f"module 'penstock' has no attribute {name!r}")
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -16,9 +16,11 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from typing_extensions import Self
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 
 MODEL = Path(__file__).parent / "data" / "tiny.gguf"
 NAME = "tiny-model"

@@ -112,7 +112,7 @@ def test_every_module_has_its_layer() -> None:
 
 
 def test_importing_penstock_loads_no_more_than_every_call_needs() -> None:
-    code = "import sys, penstock; print(*sys.modules)"
+    code = "import sys, penstock; penstock.ModelEngine; print(*sys.modules)"
     loaded = set(
         subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
     )
