@@ -60,9 +60,8 @@ async def main() -> None:
     bares, fulls = bares[1:], fulls[1:]  # the first round warms up
     difference = Spread.of([mine - floor for mine, floor in zip(fulls, bares)])
     ratio = Spread.of([mine / floor for mine, floor in zip(fulls, bares)])
-    print(
-        f"python {sys.version.split()[0]}, aiohttp {aiohttp.__version__}, {ROUNDS} rounds of {CALLS} calls, median (middle half)"
-    )
+    versions = f"python {sys.version.split()[0]}, aiohttp {aiohttp.__version__}"
+    print(f"{versions}, {ROUNDS} rounds of {CALLS} calls, median (middle half)")
     print(f"bare aiohttp request  {Spread.of(bares)} µs of CPU")
     print(f"full default stack    {Spread.of(fulls)} µs of CPU")
     print(f"difference            {difference} µs")

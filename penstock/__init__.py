@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .engine import errors
+    from . import errors
     from .engine.config import ModelConfig
     from .engine.engines import NIM, OpenAI
     from .engine.errors import ModelEngineError, StreamTruncatedError
@@ -97,15 +97,15 @@ _HOMES = {
     "ToolCall": ".engine.types",
     "UsageInfo": ".engine.types",
     "default_stack": ".middleware",
-    "errors": ".engine",
 }
 
 
 def __getattr__(name: str) -> Any:
+    if name == "errors":
+        return import_module(f"{__name__}.errors")
     if name not in _HOMES:
         raise AttributeError(f"module 'penstock' has no attribute {name!r}")
-    home = f"{__name__}{_HOMES[name]}"
-    value = import_module(f"{home}.{name}") if name == "errors" else getattr(import_module(home), name)
+    value = getattr(import_module(f"{__name__}{_HOMES[name]}"), name)
     globals()[name] = value  # the next look-up finds it here
     return value
 
