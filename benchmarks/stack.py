@@ -1,5 +1,8 @@
 """Does a call through the full default stack cost at most 60 µs of CPU more than the bare aiohttp request it makes?
 
+`call()` gives what the bare request gives, the decoded JSON. `chat_completion()` reads it into an `LLMResponse`
+besides.
+
 Both send the same bytes to the same server on another core, read the whole answer and decode it. CPU time of this
 process; contestants take turns, in rounds, and the differences are taken within a round.
 """
@@ -50,23 +53,25 @@ async def main() -> None:
                 async with session.post(f"{url}/v1/chat/completions", data=body, headers=headers) as response:
                     return orjson.loads(await response.read())
 
-            async def full() -> object:
-                return await engine.chat_completion(PROMPT)
-
-            bares, fulls = [], []
-            for _ in range(ROUNDS + 1):
-                bares.append(await cpu_per_call(bare))
-                fulls.append(await cpu_per_call(full))
-    bares, fulls = bares[1:], fulls[1:]  # the first round warms up
-    difference = Spread.of([mine - floor for mine, floor in zip(fulls, bares)])
-    ratio = Spread.of([mine / floor for mine, floor in zip(fulls, bares)])
+            contestants: dict[str, Callable[[], Awaitable[object]]] = {
+                "bare aiohttp request": bare,
+                "call()": lambda: engine.call(PROMPT),
+                "chat_completion()": lambda: engine.chat_completion(PROMPT),
+            }
+            rounds = [[await cpu_per_call(each) for each in contestants.values()] for _ in range(ROUNDS + 1)]
+    del rounds[0]  # it warms up
     versions = f"python {sys.version.split()[0]}, aiohttp {aiohttp.__version__}"
-    print(f"{versions}, {ROUNDS} rounds of {CALLS} calls, median (middle half)")
-    print(f"bare aiohttp request  {Spread.of(bares)} µs of CPU")
-    print(f"full default stack    {Spread.of(fulls)} µs of CPU")
-    print(f"difference            {difference} µs")
-    print(f"ratio                 {ratio}")
-    report("stack", {"difference_us": difference.median, "ratio": ratio.median})
+    print(f"{versions}, {ROUNDS} rounds of {CALLS} calls, median (middle half), µs of CPU")
+    figures: dict[str, float] = {}
+    for place, name in enumerate(contestants):
+        print(f"{name:22}{Spread.of([each[place] for each in rounds])}")
+        if place > 0:
+            difference = Spread.of([each[place] - each[0] for each in rounds])
+            ratio = Spread.of([each[place] / each[0] for each in rounds])
+            print(f"  more than the bare  {difference}, {ratio} times")
+            key = name.removesuffix("()")
+            figures |= {f"{key}_difference_us": difference.median, f"{key}_ratio": ratio.median}
+    report("stack", figures)
 
 
 if __name__ == "__main__":

@@ -74,6 +74,7 @@ class CallOptions:
 
 
 _CALL_OPTIONS = tuple(CallOptions.__dataclass_fields__)
+_NO_OPTIONS = CallOptions()
 _NOT_DEFAULTS = ENGINE_PARAMETERS | {"messages", "model", "stream", *_CALL_OPTIONS}  # of `params`
 _SECRET_HEADERS = ("Authorization", "Proxy-Authorization", "Api-Key", "X-Api-Key", "Cookie")
 
@@ -375,7 +376,8 @@ class ModelEngine:
             except ModelEngineError as error:
                 raise context.stamp(error) from None
         headers.update(self.default_headers)
-        headers.update(header_texts("extra_headers", options.extra_headers, InvalidRequestError))
+        if options.extra_headers is not None:
+            headers.update(header_texts("extra_headers", options.extra_headers, InvalidRequestError))
         context.secrets.update(_secrets_in(headers))
         url = self._url(operation, request.query, options)
         return Exchange(operation.method, url, headers=headers, body=body, context=context, decoder=decoder)
@@ -401,13 +403,15 @@ class ModelEngine:
     ) -> tuple[CallOptions, str | None, dict[str, Any]]:
         """The keyword arguments of a call as options, model and members of the body."""
         body = dict(params)
-        options = CallOptions(**{name: body.pop(name) for name in _CALL_OPTIONS if name in body})
+        given = {name: body.pop(name) for name in _CALL_OPTIONS if name in body}
+        options = CallOptions(**given) if given else _NO_OPTIONS
         model = body.pop("model", self.model_name)
         if model is None and not self.gateway.needs_model:
             pass
         elif not isinstance(model, str) or not model:
             raise InvalidRequestError(f"model is a name, not {model!r:.80}", param="model", phase="not_sent")
-        if misplaced := sorted(ENGINE_PARAMETERS.intersection(body)):
+        if not ENGINE_PARAMETERS.isdisjoint(body):
+            misplaced = sorted(ENGINE_PARAMETERS.intersection(body))
             text = f"{misplaced[0]} is an option of the engine, not of a call"
             raise InvalidRequestError(text, param=misplaced[0], phase="not_sent")
         if not isinstance(options.extra_body or {}, Mapping):

@@ -7,6 +7,7 @@ whether to try again is Retry's.
 from __future__ import annotations
 
 import asyncio
+import functools
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ from .exchange import Exchange, StreamDecoder
 from .failures import FOREIGN, translate
 from .pool import Connector, Linger
 from .timers import NEVER, TaskLimit, Watchdog, weakly
-from .types import Attempt, LLMResponseChunk, Timeouts
+from .types import Attempt, LLMResponseChunk
 from .verdict import Answer, plain_headers
 
 MAX_BODY_BYTES = 64 * 1024 * 1024  # of a unary answer: 2,048 base64 embeddings of 4,096 numbers are 45 MB
@@ -120,7 +121,7 @@ class Transport:
                     headers=exchange.headers,
                     allow_redirects=False,
                     raise_for_status=False,
-                    timeout=_client_timeout(context.timeouts, is_own=opened.session is not self._given),
+                    timeout=_client_timeout(context.timeouts.connect, opened.session is not self._given),
                 )
                 attempt.status = response.status
                 attempt.request_id = response.headers.get("x-request-id")
@@ -167,13 +168,12 @@ def _new_session(linger: Linger) -> aiohttp.ClientSession:
     )
 
 
-def _client_timeout(timeouts: Timeouts, *, is_own: bool) -> aiohttp.ClientTimeout:
+@functools.lru_cache(maxsize=64)
+def _client_timeout(connect: float | None, is_own: bool) -> aiohttp.ClientTimeout:
     """Only connecting is left to aiohttp's clocks. In a user's session they may count the wait for a slot of the pool
     as well, so there each address has the time for itself.
     """
-    return aiohttp.ClientTimeout(
-        total=None, connect=timeouts.connect if is_own else None, sock_connect=timeouts.connect
-    )
+    return aiohttp.ClientTimeout(total=None, connect=connect if is_own else None, sock_connect=connect)
 
 
 def _data(body: bytes | None) -> bytes | io.BytesIO | None:
@@ -336,6 +336,8 @@ class TransportReply:
                 parts.append(data)
                 if self.bytes > (bound := self._transport.max_body_bytes):
                     raise ResponseTooLargeError(f"the body is larger than the {bound} bytes that are allowed for it")
+                if self._content.at_eof():
+                    break  # the usual case: the whole body came with the head
             if self._failure is None:
                 result = self._exchange.decoder(self._answer(b"".join(parts)))
                 self.release()
