@@ -63,11 +63,12 @@ class Classify:
 async def read_bounded(content: Any, timeout: float = ERROR_BODY_TIMEOUT) -> bytes:
     """What comes of an error body within its bounds. A body that breaks off counts as far as it came."""
     body = bytearray()
-
-    async def read() -> None:
-        while len(body) < MAX_ERROR_BYTES and (data := await content.readany()):
-            body.extend(data[: MAX_ERROR_BYTES - len(body)])
-
-    with contextlib.suppress(*FOREIGN):  # the status is known, and that is what counts
-        await asyncio.wait_for(read(), timeout)
+    # Not wait_for(): until Python 3.12 it loses a cancellation that comes together with the last bytes.
+    overdue = asyncio.get_running_loop().call_later(timeout, content.set_exception, asyncio.TimeoutError())
+    try:
+        with contextlib.suppress(*FOREIGN):  # the status is known, and that is what counts
+            while len(body) < MAX_ERROR_BYTES and (data := await content.readany()):
+                body.extend(data[: MAX_ERROR_BYTES - len(body)])
+    finally:
+        overdue.cancel()
     return bytes(body)
