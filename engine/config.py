@@ -24,6 +24,7 @@ ENGINE_PARAMETERS = frozenset(
 _CALL_PARAMETERS = frozenset({"messages", "model", "stream", "stream_options", "timeout"})
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token, RFC 9110 5.6.2
 _NOT_IN_HEADERS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # control characters but the tab, RFC 9110 5.5
+_FRAMING = ("content-length", "transfer-encoding", "connection", "host")  # the transport's own: they frame the request
 _NOT_IN_URLS = re.compile(r"[\x00-\x20\x7f]")  # yarl would drop some of them and quote others
 
 
@@ -54,6 +55,8 @@ class ModelConfig:
             raise ConfigurationError(f"the model is a name, not {self.model!r:.80}")
         if not isinstance(self.engine, str):
             raise ConfigurationError(f"the engine is the name of a gateway, not {type(self.engine).__name__}")
+        if self.api_key_env_var is not None and not isinstance(self.api_key_env_var, str):
+            raise ConfigurationError(f"api_key_env_var is a name, not {type(self.api_key_env_var).__name__}")
         if not isinstance(self.parameters, Mapping):
             raise ConfigurationError(f"the parameters are a mapping, not {type(self.parameters).__name__}")
 
@@ -147,6 +150,8 @@ def resolve_root(gateway: Gateway, base_url: str | None) -> URL:
     if url.query_string or url.fragment:
         raise ConfigurationError("the base URL has a query or fragment: give parameters['default_query'] instead")
     path = url.raw_path.rstrip("/")
+    if path.endswith(gateway.chat.path):
+        raise ConfigurationError(f"the base URL ends before {gateway.chat.path}, which is added to it")
     if gateway.root_suffix and path.endswith(gateway.root_suffix):
         path = path[: -len(gateway.root_suffix)]
     return url.with_path(path.rstrip("/"), encoded=True)
@@ -172,10 +177,21 @@ def resolve_credential(
     for variable in gateway.key_variables:
         if key := os.environ.get(variable):
             return Credential(key)
-    if gateway.base_url is not None and root.origin() == URL(gateway.base_url).origin():
+    is_public = gateway.base_url is not None and root.origin() == URL(gateway.base_url).origin()
+    if is_public and gateway.key_variables:
         variables = " or ".join(gateway.key_variables)
         raise ConfigurationError(f"{root} needs an API key: give api_key=, or set {variables}", config.model)
     return None
+
+
+def is_header_name(text: str) -> bool:
+    """Whether a header can have this name."""
+    return _HEADER_NAME.fullmatch(text) is not None
+
+
+def is_header_value(text: str) -> bool:
+    """Whether a header can have this value; a lone surrogate cannot be encoded."""
+    return _NOT_IN_HEADERS.search(text) is None and not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def header_texts(
@@ -194,7 +210,8 @@ def header_texts(
     texts: CIMultiDict[str] = CIMultiDict()
     for header, value in _items(name, headers, error):
         text = str(value)
-        if value is None or not _HEADER_NAME.fullmatch(str(header)) or _NOT_IN_HEADERS.search(text):
+        is_sendable = value is not None and is_header_name(str(header)) and is_header_value(text)
+        if not is_sendable or str(header).lower() in _FRAMING:
             raise error(f"{name}[{header!r:.80}] is not a header that can be sent", phase="not_sent")
         texts[str(header)] = text
     return texts

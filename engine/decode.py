@@ -179,6 +179,9 @@ class ChatDecoder:
             self._start += data[: _MAX_START - len(self._start)]
         return chunks
 
+    def abort(self) -> list[LLMResponseChunk]:
+        return []  # an event that is not whole says nothing
+
     def close(self) -> list[LLMResponseChunk]:
         if not self.finished and self.failure is None:
             try:
@@ -267,6 +270,9 @@ class ForeignBody:
         self._start += data[: _MAX_START - len(self._start)]
         if len(self._start) == _MAX_START:
             self.close()
+        return []
+
+    def abort(self) -> list[LLMResponseChunk]:
         return []
 
     def close(self) -> list[LLMResponseChunk]:

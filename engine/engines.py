@@ -1,22 +1,164 @@
-"""An engine class for each gateway family: `ModelEngine` with the gateway filled in."""
+"""An engine class for each gateway family: `ModelEngine` with the gateway filled in, and its own operations."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypedDict
 
+from .clock import Clock
+from .config import ModelConfig
+from .credential import KeySource
 from .gateways import NIMGateway, OpenAIGateway
+from .gateways.atrium import AtriumGateway
+from .gateways.keeptrusts import KeeptrustsGateway
+from .gateways.modelgov import ModelgovGateway, ModelgovOperations
+from .gateways.omnigate import OmniGateGateway, OmniGateOperations
 from .model_engine import ModelEngine
+from .types import Timeouts
+
+if TYPE_CHECKING:
+    import aiohttp
+    from typing_extensions import Unpack
+
+    from penstock.middleware.stack import AnyMiddleware
+
+Model = str | ModelConfig | Mapping[str, Any]
+
+
+class EngineOptions(TypedDict, total=False):
+    """What `ModelEngine` takes beside model, gateway, base URL and key, and means the same here."""
+
+    middleware: Sequence[AnyMiddleware] | None
+    timeouts: Timeouts | None
+    params: Mapping[str, Any] | None
+    default_headers: Mapping[str, str] | None
+    session: aiohttp.ClientSession | None
+    clock: Clock
 
 
 class OpenAI(ModelEngine):
-    """A `ModelEngine` that speaks to OpenAI, or to what stands in for it at ``base_url``."""
+    """OpenAI, or what stands in for it at `base_url`.
 
-    def __init__(self, model_or_config: Any, **options: Any) -> None:
-        super().__init__(model_or_config, gateway=OpenAIGateway(), **options)
+    Args:
+        model: The model's name, or a configuration.
+        base_url: `None` is OpenAI itself.
+        api_key: The key, or a function that returns it. `None` takes ``OPENAI_API_KEY``.
+        options: As for `ModelEngine`.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        base_url: str | None = None,
+        api_key: KeySource | None = None,
+        **options: Unpack[EngineOptions],
+    ) -> None:
+        super().__init__(model, gateway=OpenAIGateway(), base_url=base_url, api_key=api_key, **options)
 
 
 class NIM(ModelEngine):
-    """A `ModelEngine` that speaks to NVIDIA NIM: the hosted endpoints, or a container at ``base_url``."""
+    """NVIDIA NIM: the hosted endpoints, or a container at `base_url`.
 
-    def __init__(self, model_or_config: Any, **options: Any) -> None:
-        super().__init__(model_or_config, gateway=NIMGateway(), **options)
+    Args:
+        model: The model's name, or a configuration.
+        base_url: `None` is the hosted endpoint.
+        api_key: The key, or a function that returns it. `None` takes ``NVIDIA_API_KEY``.
+        options: As for `ModelEngine`.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        base_url: str | None = None,
+        api_key: KeySource | None = None,
+        **options: Unpack[EngineOptions],
+    ) -> None:
+        super().__init__(model, gateway=NIMGateway(), base_url=base_url, api_key=api_key, **options)
+
+
+class Modelgov(ModelgovOperations, ModelEngine):  # type: ignore[misc]  # its embed() wants to know the user
+    """A Modelgov gateway. It chooses the model, by its policy and the model class.
+
+    Args:
+        base_url: Where it is; it has no public address.
+        api_key: The key, or a function that returns it. `None` takes ``MODELGOV_API_KEY``, or sends none.
+        model_class: The model class of calls that name none. `None` leaves it to the policy.
+        options: As for `ModelEngine`.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        api_key: KeySource | None = None,
+        *,
+        model_class: str | None = None,
+        **options: Unpack[EngineOptions],
+    ) -> None:
+        super().__init__(model_class, gateway=ModelgovGateway(), base_url=base_url, api_key=api_key, **options)
+
+
+class Atrium(ModelEngine):
+    """Monago Atrium.
+
+    Args:
+        model: The model's name, or a configuration.
+        base_url: `None` is the vendor's service.
+        api_key: The key, or a function that returns it. `None` takes ``ATRIUM_API_KEY`` or ``MONAGO_API_KEY``.
+        options: As for `ModelEngine`.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        base_url: str | None = None,
+        api_key: KeySource | None = None,
+        **options: Unpack[EngineOptions],
+    ) -> None:
+        super().__init__(model, gateway=AtriumGateway(), base_url=base_url, api_key=api_key, **options)
+
+
+class OmniGate(OmniGateOperations, ModelEngine):
+    """An OmniGate gateway. Each call may name its model.
+
+    Args:
+        base_url: `None` is ``http://localhost:8000``.
+        api_key: The key (``llmg_...``), or a function that returns it. `None` sends none, which `signup` needs.
+        model: The model of calls that name none.
+        user_id: Who calls, unless a call says otherwise.
+        options: As for `ModelEngine`.
+    """
+
+    def __init__(
+        self,
+        base_url: str | None = None,
+        api_key: KeySource | None = None,
+        *,
+        model: Model | None = None,
+        user_id: str | None = None,
+        **options: Unpack[EngineOptions],
+    ) -> None:
+        super().__init__(model, gateway=OmniGateGateway(user_id), base_url=base_url, api_key=api_key, **options)
+
+
+class Keeptrusts(ModelEngine):
+    """A Keeptrusts gateway.
+
+    Args:
+        model: The model's name, or a configuration.
+        base_url: `None` is ``http://localhost:41002``.
+        api_key: The gateway key (``kt_gk_...``), or a function that returns it. `None` sends none.
+        options: As for `ModelEngine`.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        base_url: str | None = None,
+        api_key: KeySource | None = None,
+        **options: Unpack[EngineOptions],
+    ) -> None:
+        super().__init__(model, gateway=KeeptrustsGateway(), base_url=base_url, api_key=api_key, **options)

@@ -131,12 +131,13 @@ Phase = Literal["not_sent", "no_answer", "rejected", "before_output", "after_out
 error status came. ``before_output``: a success status came, no output. ``after_output``: output was received.
 """
 
-Advice = Literal["never", "now", "after", "once", "wait_in_progress", "refresh_auth", "reroute"]
+Advice = Literal["never", "now", "after", "once", "keyed", "wait_in_progress", "refresh_auth", "reroute"]
 """What would help.
 
 ``never``: sending this again cannot succeed. ``now``: send again. ``after``: send again after a wait. ``once``: the
-same, but a second failure of the kind is final. ``wait_in_progress``: the first request still runs; ask again with
-the same key. ``refresh_auth``: with a fresh credential. ``reroute``: elsewhere.
+same, but a second failure of the kind is final. ``keyed``: as ``after``, but only with an idempotency key or where
+running it twice does no harm, since it may have run. ``wait_in_progress``: the first request still runs; ask again
+with the same key. ``refresh_auth``: with a fresh credential. ``reroute``: elsewhere.
 """
 
 

@@ -220,6 +220,12 @@ class StreamDecoder(Protocol):
         """Decode one read. Never raises for what the gateway sent: see `failure`."""
         ...
 
+    def abort(self) -> list[LLMResponseChunk]:
+        """The body has broken off: returns what was held back. Sets `failure` only for what the stream itself has
+        told.
+        """
+        ...
+
     def close(self) -> list[LLMResponseChunk]:
         """The body has ended cleanly: returns what that completes, and sets `failure` when the answer is not
         complete.

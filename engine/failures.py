@@ -62,9 +62,8 @@ def _translate(error: BaseException, phase: Phase) -> ModelEngineError:
     if isinstance(error, (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError)):
         return ConnectError("the URL is not one that can be connected to", phase="not_sent", advice="never")
     if isinstance(error, KeptConnectionLostError):
-        return DisconnectedError(
-            "the gateway had closed the connection that was kept for it", phase=phase, advice="now"
-        )
+        text = "a connection kept from an earlier request was lost before an answer"
+        return DisconnectedError(text, phase=phase, advice="now")
     if isinstance(error, aiohttp.ServerDisconnectedError):
         return DisconnectedError("the gateway closed the connection without an answer", phase=phase)
     if isinstance(error, aiohttp.ClientPayloadError):

@@ -13,6 +13,7 @@ import orjson
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
+from penstock.middleware.idempotency import Idempotency
 from penstock.middleware.retry import Retry
 from penstock.middleware.stack import AnyHandler, AnyMiddleware, checked_stack, compose, default_stack
 
@@ -40,6 +41,7 @@ from .errors import (
 from .exchange import CallContext, Exchange, Operation, Reply, Target
 from .gateways import Gateway, Request
 from .stream import ChatStream
+from .timers import TaskLimit
 from .transport import Transport
 from .types import EmbeddingResponse, Health, LLMResponse, Messages, ModelInfo, Timeouts
 
@@ -142,11 +144,13 @@ class ModelEngine:
         self._default_query = config.default_query
         self._clock = clock
         self._middleware = checked_stack(_default_stack(config) if middleware is None else middleware)
+        self._sends_keys = any(isinstance(middleware, Idempotency) for middleware in self._middleware)
         self._transport = Transport(session)
         self._handler: AnyHandler = compose(self._middleware, self._transport)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._was_started = False
         self._urls: dict[str, URL] = {}
+        self._opening: dict[int, TaskLimit] = {}  # calls that have no answer yet, by the id of their context
 
     def __repr__(self) -> str:
         state = "running" if self._loop is not None else "stopped" if self._was_started else "not started"
@@ -182,6 +186,8 @@ class ModelEngine:
         if self._loop is not asyncio.get_running_loop():
             raise self._wrong_loop()
         self._loop = None
+        for limit in tuple(self._opening.values()):
+            limit.interrupt(EngineClosedError("the engine was stopped before an answer came"))
         await self._transport.stop()
 
     async def __aenter__(self) -> Self:
@@ -223,7 +229,7 @@ class ModelEngine:
         options, model, body = self._split(params, self.body_param_defaults)
         request = self.gateway.encode_chat(model, to_messages(messages), body, stream=True)
         exchange = self._exchange(request, options, self.gateway.stream_decoder, model=model, stream=True)
-        return ChatStream(exchange.context, lambda: self._send(exchange))
+        return ChatStream(exchange.context, lambda: self._send(exchange), self._interrupt)
 
     def stream_chat_completion(self, messages: Messages, **params: Any) -> ChatStream:
         """As `stream_call`, under the name that goes with `chat_completion`."""
@@ -260,7 +266,8 @@ class ModelEngine:
             decode: Makes the result of the whole answer; raises a `ModelEngineError` for one that it cannot read.
             options: `CallOptions`.
         """
-        reply, context = await self._unary(request, CallOptions(**options), decode)
+        call_options = _options(options)
+        reply, context = await self._unary(_extended(request, call_options), call_options, decode)
         result: T = await reply.result()
         return _with_ledger(result, context)
 
@@ -268,13 +275,14 @@ class ModelEngine:
         """As `request`, for a streamed answer, decoded as the gateway's streams are. Nothing is sent before it is
         read.
         """
-        call_options = CallOptions(**options)
+        call_options = _options(options)
+        request = _extended(request, call_options)
         exchange = self._exchange(request, call_options, self.gateway.stream_decoder, stream=True)
-        return ChatStream(exchange.context, lambda: self._send(exchange))
+        return ChatStream(exchange.context, lambda: self._send(exchange), self._interrupt)
 
     async def models(self, **options: Any) -> tuple[ModelInfo, ...]:
         """The models that the gateway offers."""
-        reply, _ = await self._unary(Request(self.gateway.models), CallOptions(**options), self.gateway.decode_models)
+        reply, _ = await self._unary(Request(self.gateway.models), _options(options), self.gateway.decode_models)
         models: tuple[ModelInfo, ...] = await reply.result()
         return models
 
@@ -282,8 +290,12 @@ class ModelEngine:
         """Ask the gateway's health path once, without retries. An answer that it is not ready is a result, not an
         error.
         """
+        return await self.probe(self.gateway.health, **options)
+
+    async def probe(self, operation: Operation, **options: Any) -> Health:
+        """As `health`, of any operation that tells how the gateway is."""
         started = self._clock.monotonic()
-        exchange = self._exchange(Request(self.gateway.health), CallOptions(**options), _decode_anything)
+        exchange = self._exchange(Request(operation), _options(options), _decode_anything)
         try:
             reply = await self._once(exchange)
             status, detail = reply.status, await reply.result()
@@ -317,14 +329,27 @@ class ModelEngine:
         context.started = self._clock.monotonic()
         if (seconds := context.timeouts.deadline) is not None:
             context.deadline = context.started + seconds
+        limit = self._opening[id(context)] = self._transport.unlimited()
         try:
-            reply: Reply = await handler(exchange)
-            await reply.commit()  # a stack without Retry has not done it
+            with limit:
+                reply: Reply = await handler(exchange)
+                await reply.commit()  # a stack without Retry has not done it
+                if context.governance is None:  # else a stream has told more than its head
+                    context.governance = self.gateway.governance(reply.headers)
+                return reply
         except ModelEngineError as error:
             context.stamp(error)
             raise
-        context.governance = self.gateway.governance(reply.headers)
-        return reply
+        finally:
+            del self._opening[id(context)]
+        assert limit.error is not None
+        limit.error.phase = context.attempts[-1].phase if context.attempts else "not_sent"
+        raise context.stamp(limit.error)
+
+    def _interrupt(self, context: CallContext, error: ModelEngineError) -> None:
+        """End a call that has no answer yet, wherever it waits."""
+        if (limit := self._opening.get(id(context))) is not None:
+            limit.interrupt(error)
 
     def _check_usable(self) -> None:
         if self._loop is None:
@@ -356,6 +381,8 @@ class ModelEngine:
     ) -> Exchange:
         """Encode a request. Everything that can be wrong with it is found here, before anything is sent."""
         self._check_usable()
+        if options.idempotency_key is not None and not self._sends_keys:
+            raise InvalidRequestError("idempotency_key= needs an Idempotency middleware in the stack", phase="not_sent")
         operation = request.operation
         context = CallContext(
             self._target,
@@ -378,7 +405,7 @@ class ModelEngine:
         headers.update(self.default_headers)
         if options.extra_headers is not None:
             headers.update(header_texts("extra_headers", options.extra_headers, InvalidRequestError))
-        context.secrets.update(_secrets_in(headers))
+        context.secrets.update(_secrets_in(headers), request.secrets)
         url = self._url(operation, request.query, options)
         return Exchange(operation.method, url, headers=headers, body=body, context=context, decoder=decoder)
 
@@ -419,6 +446,21 @@ class ModelEngine:
         return options, model, {**defaults, **body, **(options.extra_body or {})}
 
 
+def _options(options: Mapping[str, Any]) -> CallOptions:
+    if unknown := sorted(options.keys() - set(_CALL_OPTIONS)):
+        text = f"{unknown[0]} is not an option here; there are {', '.join(_CALL_OPTIONS)}"
+        raise InvalidRequestError(text, param=unknown[0], phase="not_sent")
+    return CallOptions(**options)
+
+
+def _extended(request: Request, options: CallOptions) -> Request:
+    if options.extra_body is None:
+        return request
+    if not isinstance(options.extra_body, Mapping):
+        raise InvalidRequestError("extra_body is a mapping", param="extra_body", phase="not_sent")
+    return replace(request, body={**(request.body or {}), **options.extra_body})
+
+
 def to_messages(messages: Messages) -> list[Any]:
     """Messages as a list: a text becomes one user message, one message a list of one.
 
@@ -444,6 +486,9 @@ def to_messages(messages: Messages) -> list[Any]:
                 param=f"messages[{position}]",
                 phase="not_sent",
             )
+        if not message.get("role"):
+            text = f"messages[{position}] has no role"
+            raise InvalidRequestError(text, param=f"messages[{position}].role", phase="not_sent")
     return listed
 
 
@@ -530,6 +575,8 @@ def _checked_timeouts(timeouts: Timeouts) -> Timeouts:
 
 
 def _checked_defaults(params: Mapping[str, Any]) -> Mapping[str, Any]:
+    if not isinstance(params, Mapping):
+        raise ConfigurationError(f"params= is a mapping of body members, not {type(params).__name__}")
     if misplaced := sorted(_NOT_DEFAULTS.intersection(params)):
         raise ConfigurationError(f"params= are defaults of the request body, and {misplaced[0]!r} cannot be one")
     return params

@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import select
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
 
-from .failures import KeptConnectionLostError
+from .failures import FOREIGN, KeptConnectionLostError
 from .timers import Watch, Watchdog
 
 if TYPE_CHECKING:
@@ -42,7 +43,6 @@ class Linger:
         self._time = watchdog.time
         self._watches: dict[aiohttp.ClientResponse, Watch] = {}
         self._unclaimed: dict[aiohttp.ClientResponse, None] = {}  # a set that keeps the order
-        self._waiters: dict[aiohttp.ClientResponse, asyncio.Future[None]] = {}
         self._is_worth_waiting = True  # False after a body that did not end in time, until one does
 
     def add(self, response: aiohttp.ClientResponse) -> None:
@@ -54,11 +54,12 @@ class Linger:
 
     async def wait_for_one(self) -> None:
         """Wait until a body ends or is given up, unless others wait for all that there are."""
+        # aiohttp wakes nobody who comes after the connection was lost.
         response = next((each for each in self._unclaimed if each.content.exception() is None), None)
         if response is not None and self._is_worth_waiting:
             del self._unclaimed[response]
-            over = self._waiters[response] = asyncio.get_running_loop().create_future()
-            await over
+            with contextlib.suppress(*FOREIGN):
+                await response.content.wait_eof()
 
     def close(self) -> None:
         """Wait for none of them any longer."""
@@ -78,9 +79,6 @@ class Linger:
     def _forget(self, response: aiohttp.ClientResponse) -> None:
         self._watches.pop(response).stop()
         self._unclaimed.pop(response, None)
-        waiter = self._waiters.pop(response, None)
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
 
 
 class Connector(aiohttp.TCPConnector):

@@ -28,9 +28,15 @@ class ChatStream:
     and the reader then gets a `StreamConsumedError`.
     """
 
-    def __init__(self, context: CallContext, open_reply: Callable[[], Awaitable[Reply]]) -> None:
+    def __init__(
+        self,
+        context: CallContext,
+        open_reply: Callable[[], Awaitable[Reply]],
+        interrupt: Callable[[CallContext, ModelEngineError], None],
+    ) -> None:
         self._context = context
         self._open_reply = open_reply
+        self._interrupt = interrupt
         self._reply: Reply | None = None
         self._ready: list[LLMResponseChunk] = []  # in reverse: popped from the end
         self._accumulator = Accumulator()
@@ -162,6 +168,8 @@ class ChatStream:
                 self._reply = await self._open_reply()
             chunks = await self._reply.chunks()
         except ModelEngineError as error:
+            if self._is_closed:
+                raise self._closed_early() from None
             self._fail(error)
             raise
         except BaseException:
@@ -197,16 +205,21 @@ class ChatStream:
             error.partial = self.partial
 
     def _closed_early(self) -> ModelEngineError:
-        return self._stamped(StreamConsumedError("the stream was closed before its end; see `partial`"))
+        error = self._stamped(StreamConsumedError("the stream was closed before its end; see `partial`"))
+        error.partial = self.partial
+        return error
 
     def _stamped(self, error: ModelEngineError) -> ModelEngineError:
         error.model_name, error.gateway = self._context.model, self._context.target.gateway
+        error.attempts, error.idempotency_key = tuple(self._context.attempts), self._context.idempotency_key
         return error
 
     def _close(self) -> None:
         self._is_closed = True
         if self._reply is not None:
             self._reply.release()
+        elif self._is_reading:
+            self._interrupt(self._context, StreamConsumedError("the stream was closed while it was being opened"))
 
 
 class _Batches:

@@ -137,10 +137,15 @@ class Transport:
             self._sending.discard(limit)
             if attempt.status is None:
                 attempt.ended = clock.monotonic()
-        error = error or limit.error
+        error = limit.error or error
         assert error is not None
         # Raised outside of the except block: the context would hold aiohttp's request with its headers.
         raise context.stamp(error)
+
+    def unlimited(self) -> TaskLimit:
+        """A limit without a time, for what can be interrupted."""
+        assert self._opened is not None
+        return TaskLimit(self._opened.watchdog, NEVER, _never)
 
     def opened(self, reply: TransportReply) -> None:
         """A reply is open and is to be closed with the engine."""
@@ -180,13 +185,17 @@ def _data(body: bytes | None) -> bytes | io.BytesIO | None:
     return io.BytesIO(body) if body is not None and len(body) > LARGE_BODY_BYTES else body
 
 
+def _never() -> ModelEngineError:
+    raise AssertionError("a limit without a time ran out")
+
+
 def _limit(exchange: Exchange, watchdog: Watchdog) -> TaskLimit:
     """Bounds connecting, writing the request and waiting for the head together."""
     timeouts = exchange.context.timeouts
     now = watchdog.time()
     left = exchange.context.time_left
     deadline = NEVER if left is None else now + left
-    silence = NEVER if timeouts.first_event is None else now + timeouts.first_event + (timeouts.connect or 0.0)
+    silence = NEVER if timeouts.first_event is None else now + timeouts.first_event
 
     def make_error() -> ModelEngineError:
         if deadline <= silence:
@@ -280,7 +289,8 @@ class TransportReply:
         self._content.set_exception(error)  # wakes the reader, if one waits
         self._response.close()
         self._failure = self._describe(error)
-        if self._exchange.context.stream and (rest := _unread(self._content)):
+        rest = _unread(self._content) if self._exchange.context.stream else b""
+        if rest or self._decoder is not None:
             self._take(rest)
         self._end()
 
@@ -386,6 +396,8 @@ class TransportReply:
             chunks = decoder.feed(data)
         elif self._failure is None:
             chunks = decoder.close()
+        if self._failure is not None:
+            chunks += decoder.abort()
         if chunks:
             self.reads += 1
             self._ready += chunks
@@ -417,6 +429,8 @@ class TransportReply:
             self._end()
             self._linger.add(self._response)
         elif self._failure is not None:
+            # What had arrived before the failure may have been the first output.
+            self._failure.phase = self.attempt.phase = self._phase
             self._close()
         elif at_end:
             self.release()
@@ -432,6 +446,8 @@ class TransportReply:
         error.phase = self._phase
         error.request_id = error.request_id or self._response.headers.get("x-request-id")
         error.headers = error.headers or plain_headers(self._response.headers)
+        if error.governance is None and self._decoder is not None:
+            error.governance = self._decoder.governance
         return self._exchange.context.stamp(error)
 
     def _break_off(self, error: BaseException) -> None:

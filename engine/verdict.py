@@ -214,7 +214,7 @@ def snippet(text: str) -> str:
     return line if len(line) <= _SNIPPET else line[: _SNIPPET - 1] + "…"
 
 
-_AGAIN = ("now", "after", "wait_in_progress")
+_AGAIN = ("now", "after", "once", "keyed", "wait_in_progress")
 
 _BY_CODE: dict[str | None, type[ModelEngineError]] = {
     "context_length_exceeded": ContextWindowExceededError,

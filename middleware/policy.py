@@ -111,6 +111,8 @@ class AttemptsPolicy:
         return f"{attempt} attempts were made" if attempt >= self.max_attempts else None
 
     async def wait(self, error: ModelEngineError, attempt: int) -> float:
+        if error.advice == "now" and attempt == 1:
+            return 0.0
         if error.retry_after:
             return 0.0  # the server knows better; a hint of 0 comes with errors that never pass, and tells nothing
         return self._random() * self.backoff.interval(error, attempt)
@@ -121,7 +123,7 @@ class AttemptsPolicy:
 
 def advised_against(error: ModelEngineError) -> str | None:
     """Why the verdict itself speaks against sending again. `None` when it does not."""
-    if error.advice in ("now", "after", "once", "wait_in_progress"):
+    if error.advice in ("now", "after", "once", "keyed", "wait_in_progress"):
         return None
     return {"refresh_auth": "the credential was refused", "reroute": "another route would be needed"}.get(
         error.advice, "the failure is final"
@@ -162,7 +164,7 @@ def has_not_run(error: ModelEngineError) -> bool:
 
 def may_have_run(error: ModelEngineError) -> bool:
     """Whether the request was sent and its outcome is unknown: no answer, or one that broke off without saying why."""
-    if error.phase == "no_answer":
+    if error.phase == "no_answer" or error.advice == "keyed":
         return True
     return error.phase == "before_output" and isinstance(error, (TransportError, ClockError, StreamTruncatedError))
 

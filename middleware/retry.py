@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from penstock.engine.errors import ConfigurationError, ModelEngineError, ServerError, type_name
-from penstock.engine.exchange import CallContext, context_of
+from penstock.engine.exchange import PLAIN_SESSION, CallContext, context_of
 from penstock.engine.failures import FOREIGN, translate
 from penstock.engine.types import Attempt
 from penstock.engine.verdict import Answer
@@ -111,7 +111,8 @@ class Retry:
             try:
                 policy = policy or self._start(request, context)
                 decision = await self._decide(error, attempt, request, context, policy)
-                context.attempts[-1].why = decision.why
+                if context.attempts:  # there are none when it failed on the way to the first
+                    context.attempts[-1].why = decision.why
                 if not decision.again:
                     if raised is None:
                         return reply
@@ -119,7 +120,8 @@ class Retry:
             except BaseException:
                 _release(reply)
                 raise
-            context.attempts[-1].wait = decision.wait
+            if context.attempts:
+                context.attempts[-1].wait = decision.wait
             _release(reply)
             del reply, raised  # a failed answer is not held over the wait
             await policy.before_sleep(error, attempt, decision.wait)
@@ -141,11 +143,14 @@ class Retry:
         except ModelEngineError as failure:
             raised = error = failure
         except FOREIGN as failure:
+            if context.target is not PLAIN_SESSION:
+                _release(reply)
+                raise  # a bug of somebody's middleware: what is the network's has its type already
             raised, error = failure, translate(failure, "no_answer" if reply is None else "before_output")
         except BaseException:
             _release(reply)
             raise
-        if error is not None and len(context.attempts) == entries:
+        if error is not None and context.target is PLAIN_SESSION and len(context.attempts) == entries:
             _write_ledger(context, started, error)  # on a plain session nobody else does
         return reply, raised, error
 

@@ -46,6 +46,8 @@ def checked_stack(middlewares: Iterable[AnyMiddleware]) -> tuple[AnyMiddleware, 
         MiddlewareOrderError: Two stand in the wrong order, or there are two retry loops. The message says what to
             change.
     """
+    if not isinstance(middlewares, (list, tuple)):
+        raise MiddlewareOrderError(f"middleware= is a list of middlewares, not {type(middlewares).__name__}")
     stack = tuple(middlewares)
     for middleware in stack:
         if not callable(middleware) or isinstance(middleware, type):
@@ -59,8 +61,10 @@ def checked_stack(middlewares: Iterable[AnyMiddleware]) -> tuple[AnyMiddleware, 
                 f"{_name(outer)} stands outside of {_name(inner)}, which cannot work: swap them. "
                 f"From outside to inside: {', '.join(_name(each) for each in sorted(placed, key=_place))}"
             )
-    if sum(_place(middleware) == RETRY for middleware in placed) > 1:
-        raise MiddlewareOrderError("two Retry middlewares multiply their attempts: keep one")
+    for outer, inner in zip(placed, placed[1:]):
+        if _place(outer) == _place(inner):
+            why = "multiply their attempts" if _place(outer) == RETRY else "do the same work twice"
+            raise MiddlewareOrderError(f"two {_name(outer)} middlewares {why}: keep one")
     return stack if any(isinstance(middleware, Classify) for middleware in stack) else (*stack, Classify())
 
 

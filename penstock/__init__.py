@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from . import errors
     from .engine.config import ModelConfig
-    from .engine.engines import NIM, OpenAI
+    from .engine.engines import NIM, Atrium, Keeptrusts, Modelgov, OmniGate, OpenAI
     from .engine.errors import ModelEngineError, StreamTruncatedError
     from .engine.model_engine import ModelEngine
     from .engine.sse import ServerSentEvent, SSEDecoder
@@ -39,6 +39,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "NIM",
+    "Atrium",
     "Attempt",
     "Auth",
     "Backoff",
@@ -48,12 +49,15 @@ __all__ = [
     "Governance",
     "Health",
     "Idempotency",
+    "Keeptrusts",
     "LLMResponse",
     "LLMResponseChunk",
     "ModelConfig",
     "ModelEngine",
     "ModelEngineError",
     "ModelInfo",
+    "Modelgov",
+    "OmniGate",
     "OpenAI",
     "Retry",
     "RetryAfterOptions",
@@ -70,6 +74,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Atrium": ".engine.engines",
     "Attempt": ".engine.types",
     "Auth": ".middleware",
     "Backoff": ".middleware",
@@ -79,13 +84,16 @@ _HOMES = {
     "Governance": ".engine.types",
     "Health": ".engine.types",
     "Idempotency": ".middleware",
+    "Keeptrusts": ".engine.engines",
     "LLMResponse": ".engine.types",
     "LLMResponseChunk": ".engine.types",
     "ModelConfig": ".engine.config",
     "ModelEngine": ".engine.model_engine",
     "ModelEngineError": ".engine.errors",
     "ModelInfo": ".engine.types",
+    "Modelgov": ".engine.engines",
     "NIM": ".engine.engines",
+    "OmniGate": ".engine.engines",
     "OpenAI": ".engine.engines",
     "Retry": ".middleware",
     "RetryAfterOptions": ".middleware",

@@ -95,6 +95,8 @@ def _serve(port: int, *, embeddings: bool) -> None:
     options.n_parallel = 2
     options.use_jinja = True
     options.warmup = False
+    options.cpuparams.n_threads = 1  # several would wait for each other in a loop, for minutes on a busy machine
+    options.cpuparams_batch.n_threads = 1
     if embeddings:
         options.embedding = True
         options.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN

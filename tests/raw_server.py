@@ -60,13 +60,11 @@ class Connection:
         self._writer.write(b"".join(data))
         await self._writer.drain()
 
-    async def read_all(self) -> int:
-        """Read until the client is gone; returns how many bytes came."""
-        size = 0
+    async def until_gone(self) -> None:
+        """Read until the client is gone."""
         with contextlib.suppress(ConnectionError):
-            while data := await self._reader.read(1 << 16):
-                size += len(data)
-        return size
+            while await self._reader.read(1 << 16):
+                pass
 
     def close(self) -> None:
         """End it after what has been sent."""
@@ -135,7 +133,7 @@ class RawServer:
         try:
             with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
                 await self._talk(connection)
-            await connection.read_all()
+            await connection.until_gone()
         finally:
             writer.close()
             task = asyncio.current_task()

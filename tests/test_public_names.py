@@ -14,9 +14,10 @@ from penstock.engine import testing
 from .project import modules
 
 PUBLIC = """
-NIM Attempt Auth Backoff ChatStream Classify EmbeddingResponse Governance Health Idempotency LLMResponse
-LLMResponseChunk ModelConfig ModelEngine ModelEngineError ModelInfo OpenAI Retry RetryAfterOptions SSEDecoder
-ServerSentEvent StreamSummary StreamTruncatedError Timeouts ToolCall UsageInfo __version__ default_stack errors
+NIM Atrium Attempt Auth Backoff ChatStream Classify EmbeddingResponse Governance Health Idempotency Keeptrusts
+LLMResponse LLMResponseChunk ModelConfig ModelEngine ModelEngineError ModelInfo Modelgov OmniGate OpenAI Retry
+RetryAfterOptions SSEDecoder ServerSentEvent StreamSummary StreamTruncatedError Timeouts ToolCall UsageInfo
+__version__ default_stack errors
 """
 
 TESTING = """

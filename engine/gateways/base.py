@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 from ..errors import Advice, ModelEngineError
 from ..exchange import Operation, StreamDecoder
-from ..types import EmbeddingResponse, Governance, LLMResponse, ModelInfo
+from ..types import EmbeddingResponse, Governance, Health, LLMResponse, ModelInfo
 from ..verdict import Answer, Complaint, judge_event, judge_openai, openai_verdict
 
 if TYPE_CHECKING:
@@ -30,12 +30,14 @@ class Request:
         body: Members of the JSON body. `None` sends no body.
         headers: Headers beside those the engine sets.
         query: Names and values of the query.
+        secrets: What is secret in the body, and may come back in an error.
     """
 
     operation: Operation
     body: Mapping[str, Any] | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     query: tuple[tuple[str, str], ...] = ()
+    secrets: tuple[str, ...] = field(default=(), repr=False)
 
 
 class Gateway:
@@ -123,6 +125,10 @@ class Caller(Protocol):
 
     async def request(self, request: Request, decode: Callable[[Answer], T], **options: Any) -> T:
         """Send a request of a gateway through the stack and decode its success. `options` are the call's options."""
+        ...
+
+    async def probe(self, operation: Operation, **options: Any) -> Health:
+        """Ask once how the gateway is."""
         ...
 
     def stream_request(self, request: Request, **options: Any) -> ChatStream:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from .base import Gateway
-from .nim import NIMGateway
-from .openai import OpenAICompatibleGateway, OpenAIGateway
+from importlib import import_module
 
-_GATEWAYS: dict[str, type[Gateway]] = {
-    gateway.name: gateway for gateway in (OpenAIGateway, OpenAICompatibleGateway, NIMGateway)
+from .base import Gateway
+
+# Each is loaded when it is first asked for: module and class.
+_GATEWAYS = {
+    "openai": ("openai", "OpenAIGateway"),
+    "openai-compatible": ("openai", "OpenAICompatibleGateway"),
+    "nim": ("nim", "NIMGateway"),
+    "modelgov": ("modelgov", "ModelgovGateway"),
+    "atrium": ("atrium", "AtriumGateway"),
+    "omnigate": ("omnigate", "OmniGateGateway"),
+    "keeptrusts": ("keeptrusts", "KeeptrustsGateway"),
 }
 
 
@@ -18,5 +25,8 @@ def gateway_names() -> tuple[str, ...]:
 
 def find_gateway(name: str) -> Gateway | None:
     """The gateway of that name. `None` when there is none."""
-    gateway = _GATEWAYS.get(name)
-    return gateway() if gateway is not None else None
+    if name not in _GATEWAYS:
+        return None
+    module, kind = _GATEWAYS[name]
+    gateway: Gateway = getattr(import_module(f".{module}", __package__), kind)()
+    return gateway

@@ -205,7 +205,7 @@ def test_of_any_json_only_typed_errors_come_out(body: Any) -> None:
 
 
 def test_gateways_are_found_by_name() -> None:
-    assert gateway_names() == ("openai", "openai-compatible", "nim")
+    assert gateway_names() == ("openai", "openai-compatible", "nim", "modelgov", "atrium", "omnigate", "keeptrusts")
     for name in gateway_names():
         gateway = find_gateway(name)
         assert gateway is not None
