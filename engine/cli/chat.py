@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 import time
 from argparse import ArgumentParser, Namespace
@@ -19,6 +18,7 @@ from .arguments import make_parser
 from .engine_options import add_engine_options, call_options, check_engine_options, make_engine
 from .output import Output
 from .report import CallReport, duration
+from .running import run_interruptible
 
 if TYPE_CHECKING:
     from tenacity import RetryCallState
@@ -84,7 +84,7 @@ def run(arguments: Sequence[str]) -> int:
     err = Output(sys.stderr)
     view = _JsonView() if options.json else _TextView(Output(sys.stdout))
     try:
-        report = asyncio.run(_call(options, messages, view, err))
+        report = run_interruptible(_call(options, messages, view, err))
     except (ConfigurationError, InvalidRequestError) as error:  # found before anything was sent
         err.line(_told(err, error))
         return exits.USAGE

@@ -6,7 +6,6 @@ What is claimed at the end is read from the gateway's books, the other side's ac
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import secrets
 import sys
@@ -26,6 +25,7 @@ from .demo_story import Promise, Story, masked
 from .mock import PORT
 from .output import Output
 from .report import duration
+from .running import run_interruptible
 
 DESCRIPTION = """\
 See one streamed answer come through a gateway that fails twice.
@@ -73,7 +73,7 @@ def run(argv: Sequence[str]) -> int:
     """Run the command; returns the exit code."""
     make_parser("demo", DESCRIPTION, EPILOG).parse_args(argv)
     out = Output(sys.stdout)
-    broken = asyncio.run(_demonstrate(out))
+    broken = run_interruptible(_demonstrate(out))
     if broken:
         print(f"penstock demo: {broken}", file=sys.stderr)
         return exits.FAILED

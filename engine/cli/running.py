@@ -1,0 +1,32 @@
+"""Runs a command's coroutine so that Ctrl-C cancels it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import sys
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def run_interruptible(command: Coroutine[Any, Any, T]) -> T:
+    """As `asyncio.run`. SIGINT cancels the command, which closes what it has open, and is raised as
+    `KeyboardInterrupt`.
+    """
+    if sys.version_info >= (3, 11):
+        return asyncio.run(command)
+    try:
+        return asyncio.run(_cancelled_by_interrupt(command))
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
+
+
+async def _cancelled_by_interrupt(command: Coroutine[Any, Any, T]) -> T:
+    """What `asyncio.run` does from Python 3.11 on: before, an interrupt breaks out of the loop wherever it is."""
+    task = asyncio.ensure_future(command)
+    with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):  # Windows; not the main thread
+        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, task.cancel)
+    return await task
