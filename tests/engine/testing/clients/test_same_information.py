@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 
 import pytest
 
-from penstock import NIM, Atrium, Idempotency, Keeptrusts, Modelgov, ModelEngineError, OmniGate, OpenAI
+from penstock import NIM, Atrium, Auth, Idempotency, Keeptrusts, Modelgov, ModelEngineError, OmniGate, OpenAI
 from penstock.engine.testing import (
     Gateway,
     Step,
@@ -90,7 +90,7 @@ async def read_async(stream: Any) -> Streamed:
 
 def once(cls: Any, *arguments: Any, **keywords: Any) -> Any:
     """An engine that sends each request once, as the clients are set to."""
-    return cls(*arguments, **keywords, middleware=[Idempotency()])
+    return cls(*arguments, **keywords, middleware=[Auth(), Idempotency()])
 
 
 async def compare(dialect: str, row: Row, client_at: Call, engine_at: Call, *, blocking: bool = False) -> None:
@@ -238,7 +238,7 @@ def modelgov_stream_row(name: str, step: Step, view_theirs: View, view_ours: Vie
     )
 
 
-def modelgov_operation(name: str, **arguments: Any) -> Row:
+def modelgov_operation(name: str, /, **arguments: Any) -> Row:
     """An operation that gives the gateway's own JSON on both sides."""
 
     def call(caller: Any) -> Any:
@@ -478,7 +478,7 @@ def omnigate_stream_row(name: str, step: Step) -> Row:
     )
 
 
-def omnigate_operation(name: str, **arguments: Any) -> Row:
+def omnigate_operation(name: str, /, **arguments: Any) -> Row:
     """An operation that is a model of the client's and the gateway's own JSON with us."""
 
     def call(caller: Any) -> Any:
@@ -530,3 +530,236 @@ async def test_omnigate(row: Row) -> None:
         lambda gateway: once(OmniGate, gateway.url, KEY, user_id="u-9"),
         blocking=True,
     )
+
+
+# The openai SDK: OpenAI itself, and Keeptrusts behind another base URL
+
+TOOLS = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}}]
+TOOL_STEP = answer(tool_calls=[tool_call("weather", {"city": "Łódź"}), tool_call("weather", {"city": "Rome"})])
+
+
+def sdk_usage(usage: Any) -> tuple[int, int, int]:
+    return usage.prompt_tokens, usage.completion_tokens, usage.total_tokens
+
+
+def sdk_answer(got: Any) -> object:
+    (choice,) = got.choices
+    message = choice.message
+    return {
+        "answer": (message.content or "", message.refusal, choice.finish_reason),
+        "reasoning": (message.model_extra or {}).get("reasoning_content"),
+        "tools": [(call.id, call.function.name, call.function.arguments) for call in message.tool_calls or ()],
+        "ids": (got.id, got.model, got.created, got._request_id),
+        "usage": sdk_usage(got.usage),
+    }
+
+
+def our_sdk_answer(got: Any) -> object:
+    return {
+        "answer": (got.content, got.refusal, got.finish_reason),
+        "reasoning": got.reasoning,
+        "tools": [(call.id, call.function.name, call.function.arguments_json) for call in got.tool_calls or ()],
+        "ids": (got.request_id, got.model, got.created, got.gateway_request_id),
+        "usage": our_counts(got.usage),
+    }
+
+
+def sdk_stream(got: Streamed) -> object:
+    choices = [choice for chunk in got.pieces for choice in chunk.choices]
+    fragments: dict[int, list[Any]] = {}
+    for choice in choices:
+        for call in choice.delta.tool_calls or ():
+            fragments.setdefault(call.index, []).append(call)
+    return {
+        "text": "".join(choice.delta.content or "" for choice in choices),
+        "reasoning": "".join((choice.delta.model_extra or {}).get("reasoning_content") or "" for choice in choices),
+        "tools": [
+            (
+                calls[0].id,
+                calls[0].function.name,
+                "".join(call.function.arguments or "" for call in calls),
+            )
+            for _, calls in sorted(fragments.items())
+        ],
+        "finish_reason": [choice.finish_reason for choice in choices if choice.finish_reason],
+        "usage": [sdk_usage(chunk.usage) for chunk in got.pieces if chunk.usage],
+        "ids": {(chunk.id, chunk.model, chunk.created) for chunk in got.pieces},
+        "error": got.error and (got.error.body["code"], got.error.body["type"], got.error.message),
+    }
+
+
+def our_sdk_stream(got: Streamed) -> object:
+    whole = got.stream.partial
+    return {
+        "text": our_text(got),
+        "reasoning": "".join(chunk.delta_reasoning or "" for chunk in got.pieces),
+        "tools": [(call.id, call.function.name, call.function.arguments_json) for call in whole.tool_calls or ()],
+        "finish_reason": [chunk.finish_reason for chunk in got.pieces if chunk.finish_reason],
+        "usage": [our_counts(chunk.usage) for chunk in got.pieces if chunk.usage],
+        "ids": {(chunk.request_id, chunk.model, chunk.head.created) for chunk in got.pieces},
+        "error": got.error and (got.error.code, got.error.type, got.error.message),
+    }
+
+
+def sdk_error(error: Any) -> object:
+    asked = error.response.headers.get("retry-after")
+    return {
+        "status": (error.status_code, error.code, error.type, error.param),
+        "message": error.body["message"],
+        "body": error.body,
+        "request_id": error.request_id,
+        "retry_after": asked and float(asked),
+    }
+
+
+def our_sdk_error(error: Any) -> object:
+    return {
+        "status": (error.status, error.code, error.type, error.param),
+        "message": error.message,
+        "body": error.body["error"],
+        "request_id": error.request_id,
+        "retry_after": error.retry_after,
+    }
+
+
+def sdk_vectors(got: Any) -> object:
+    usage = got.usage
+    return [item.embedding for item in got.data], got.model, (usage.prompt_tokens, usage.total_tokens)
+
+
+def our_sdk_vectors(got: Any) -> object:
+    return list(got.embeddings), got.model, (got.usage.input_tokens, got.usage.total_tokens)
+
+
+async def sdk_models(client: Any) -> object:
+    return [(model.id, model.created, model.owned_by) async for model in client.models.list()]
+
+
+async def our_sdk_models(engine: Any) -> object:
+    return [(model.id, model.created, model.owned_by) for model in await engine.models()]
+
+
+def sdk_row(name: str, step: Step, view_theirs: View, view_ours: View, **params: Any) -> Row:
+    return Row(
+        name,
+        [step],
+        lambda client: client.chat.completions.create(model="m", messages=MESSAGES, **params),
+        lambda engine: engine.chat_completion(MESSAGES, **params),
+        view_theirs,
+        view_ours,
+    )
+
+
+def sdk_stream_row(name: str, step: Step, **params: Any) -> Row:
+    more: Any = {**params, "stream_options": {"include_usage": True}}
+    return Row(
+        name,
+        [step],
+        lambda client: read_async(
+            client.chat.completions.create(model="m", messages=MESSAGES, stream=True, **more),
+        ),
+        lambda engine: read_async(engine.stream_call(MESSAGES, **params)),
+        sdk_stream,
+        our_sdk_stream,
+    )
+
+
+def sdk_embed(client: Any) -> Any:
+    return client.embeddings.create(model="m", input=["a", "b"], encoding_format="float")
+
+
+def our_sdk_embed(engine: Any) -> Any:
+    return engine.embed(["a", "b"])
+
+
+OPENAI = [
+    sdk_row("chat", answer("Yes."), sdk_answer, our_sdk_answer),
+    sdk_row("chat-reasoning", answer("Yes.", reasoning="Hm."), sdk_answer, our_sdk_answer),
+    sdk_row("chat-refusal", answer(refusal="No."), sdk_answer, our_sdk_answer),
+    sdk_row("chat-length", answer("Yes", finish_reason="length"), sdk_answer, our_sdk_answer),
+    sdk_row("chat-tools", TOOL_STEP, sdk_answer, our_sdk_answer, tools=TOOLS),
+    sdk_stream_row("stream", answer("Yes indeed.", reasoning="Hm.", chunking=3)),
+    sdk_stream_row("stream-tools", TOOL_STEP, tools=TOOLS),
+    sdk_stream_row("stream-error", error_event(of=answer(pieces=["a", "b", "c"]))),
+    *(
+        sdk_row(f"status-{status}", fail(status), sdk_error, our_sdk_error)
+        for status in (400, 401, 403, 404, 409, 422, 500, 503)
+    ),
+    sdk_row("throttled", fail(429, retry_after=7), sdk_error, our_sdk_error),
+    Row("embed", [], sdk_embed, our_sdk_embed, sdk_vectors, our_sdk_vectors),
+    Row("models", [], sdk_models, our_sdk_models, same, same),
+]
+
+KEEPTRUSTS = [
+    sdk_row("chat", answer("Yes."), sdk_answer, our_sdk_answer),
+    sdk_row("chat-tools", TOOL_STEP, sdk_answer, our_sdk_answer, tools=TOOLS),
+    sdk_stream_row("stream", answer("Yes indeed.")),
+    sdk_stream_row("stream-block", block("output", when="in_stream", of=answer(pieces=["The SSN is ", "1"]))),
+    *(
+        sdk_row(f"block-{cause}", block(cause), sdk_error, our_sdk_error)
+        for cause in ("input", "output", "budget", "escalation")
+    ),
+    *(
+        sdk_row(f"status-{status}", fail(status), sdk_error, our_sdk_error)
+        for status in (400, 401, 404, 429, 502, 503)
+    ),
+    Row("models", [], sdk_models, our_sdk_models, same, same),
+]
+
+
+@named(OPENAI)
+async def test_openai(row: Row) -> None:
+    await compare(
+        "openai",
+        row,
+        sdk_at,
+        lambda gateway: once(OpenAI, "m", base_url=gateway.url, api_key=KEY),
+    )
+
+
+@named(KEEPTRUSTS)
+async def test_keeptrusts(row: Row) -> None:
+    await compare(
+        "keeptrusts",
+        row,
+        sdk_at,
+        lambda gateway: once(Keeptrusts, "m", base_url=gateway.url, api_key=KEY),
+    )
+
+
+def sdk_at(gateway: Gateway) -> Any:
+    openai = pytest.importorskip("openai")
+    return openai.AsyncOpenAI(base_url=f"{gateway.url}/v1", api_key=KEY, max_retries=0)
+
+
+# NeMo Guardrails
+
+
+def nemo_answer(got: Any) -> object:
+    return {
+        "answer": (got.content, got.reasoning, got.finish_reason),
+        "tools": our_tools(got),
+        "ids": (got.request_id, got.model),
+        "usage": our_counts(got.usage),
+    }
+
+
+def nemo_stream(got: Streamed) -> object:
+    return {
+        "text": our_text(got),
+        "reasoning": "".join(chunk.delta_reasoning or "" for chunk in got.pieces),
+        "finish_reason": [chunk.finish_reason for chunk in got.pieces if chunk.finish_reason],
+        "usage": [our_counts(chunk.usage) for chunk in got.pieces if chunk.usage],
+        "ids": {(chunk.request_id, chunk.model) for chunk in got.pieces},
+        "error": got.error and type(got.error).__name__ != "AttributeError",
+    }
+
+
+def nemo_error(error: Any) -> object:
+    return error.status, error.status_code, error.model_name
+
+
+async def nemo_chat(engine: Any, **params: Any) -> Any:
+    if not getattr(engine, "_running", True):
+        await engine.start()
+    return await engine.chat_completion(MESSAGES, **params)
