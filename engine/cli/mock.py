@@ -104,10 +104,9 @@ def _greeting(url: str, options: Namespace) -> str:
     path, example = DIALECTS[options.gateway](options.model).example("Hello")
     body = json.dumps(example)
     bearer = f' -H "Authorization: Bearer ${variable}"' if variable else ""
-    own_gateway = "" if options.gateway == "openai" else f" --gateway {options.gateway}"
     own_key = f" --api-key-env {variable}" if variable else ""
     python = [json.dumps({"model": options.model, "api_key_env_var": variable}) if variable else model]
-    python += [] if options.gateway == "openai" else [f'gateway="{options.gateway}"']
+    python.append(f'gateway="{options.gateway}"')
     python.append(f'base_url="{url}"')
     asks = f"asks for the key in ${variable}" if variable else "asks for no key"
     return f"""{url}
@@ -115,7 +114,7 @@ speaks {options.gateway}, lists the model {options.model}, {asks}; Ctrl-C stops 
 
   curl -sN {url}{path} -H 'Content-Type: application/json'{bearer} -d {shlex.quote(body)}
 
-  penstock chat --model {shlex.quote(options.model)} --base-url {url}{own_gateway}{own_key} Hello
+  penstock chat --model {shlex.quote(options.model)} --gateway {options.gateway} --base-url {url}{own_key} Hello
 
   engine = penstock.ModelEngine({", ".join(python)})
 

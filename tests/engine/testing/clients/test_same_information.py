@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import ExitStack
-from typing import Any, Literal, NamedTuple
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, NamedTuple
 
 import pytest
 
-from penstock import NIM, Atrium, Auth, Idempotency, Keeptrusts, Modelgov, ModelEngineError, OmniGate, OpenAI
+from penstock import NIM, Atrium, Auth, Idempotency, Keeptrusts, Modelgov, OmniGate, OpenAI
 from penstock.engine.testing import (
+    Call,
     Gateway,
     Step,
     answer,
@@ -29,19 +30,19 @@ from penstock.engine.testing import (
 
 from .support import MESSAGES
 
-Call = Callable[[Any], Any]
+Ask = Callable[[Any], Any]
 """Takes a client or an engine; what it returns may be awaitable."""
 View = Callable[[Any], object]
 """Takes what a call returned or raised; what it returns can be compared."""
 
 
 class Row(NamedTuple):
-    """One call; the views are of the client's outcome and of ours. Without `script` the gateway does as it usually does."""
+    """One call; the views are of the client's outcome and of ours. Without a script the gateway does what is usual."""
 
     name: str
     script: Sequence[Step]
-    theirs: Call
-    ours: Call
+    theirs: Ask
+    ours: Ask
     view_theirs: View
     view_ours: View
 
@@ -57,7 +58,7 @@ class Streamed(NamedTuple):
 KEY = "sk-mng-llmg_12345678"
 
 
-async def outcome(call: Call, caller: Any, *, blocking: bool = False) -> Any:
+async def outcome(call: Ask, caller: Any, *, blocking: bool = False) -> Any:
     """What the call returns or raises. One that blocks runs in a thread of its own."""
     try:
         result = await asyncio.to_thread(call, caller) if blocking else call(caller)
@@ -88,24 +89,47 @@ async def read_async(stream: Any) -> Streamed:
     return Streamed(pieces, stream, None)
 
 
+@asynccontextmanager
+async def opened(client: Any) -> AsyncIterator[Any]:
+    """A client of any kind, closed at the end."""
+    if hasattr(client, "start"):
+        await client.start()
+    try:
+        yield client
+    finally:
+        closed = client.stop() if hasattr(client, "stop") else client.close()
+        if inspect.isawaitable(closed):
+            await closed
+
+
 def once(cls: Any, *arguments: Any, **keywords: Any) -> Any:
     """An engine that sends each request once, as the clients are set to."""
-    return cls(*arguments, **keywords, middleware=[Auth(), Idempotency()])
+    return cls(*arguments, **keywords, middleware=[Idempotency(), Auth()])
 
 
-async def compare(dialect: str, row: Row, client_at: Call, engine_at: Call, *, blocking: bool = False) -> None:
-    async with Gateway(dialect=dialect, api_key=KEY) as gateway:
+async def compare(dialect: str, row: Row, client_at: Ask, engine_at: Ask, *, blocking: bool = False) -> None:
+    async with Gateway(dialect=dialect, api_key=KEY) as gateway, opened(client_at(gateway)) as client:
         gateway.script(*row.script)
-        client = client_at(gateway)
         theirs = await outcome(row.theirs, client, blocking=blocking)
-        asked = [(call.method, call.path) for call in gateway.calls]
-        close = getattr(client, "close", None) or client.stop
-        await outcome(lambda _: close(), client)
+        asked = requests_of(gateway)
     async with Gateway(dialect=dialect, api_key=KEY) as gateway, engine_at(gateway) as engine:
         gateway.script(*row.script)
         ours = await outcome(row.ours, engine)
-        assert [(call.method, call.path) for call in gateway.calls] == asked
+        assert requests_of(gateway) == asked
     assert row.view_ours(ours) == row.view_theirs(theirs)
+
+
+def requests_of(gateway: Gateway) -> list[tuple[object, ...]]:
+    """What was asked, and on whose behalf."""
+    return [(call.method, call.path, dict(call.query), call.body, *_on_behalf_of(call)) for call in gateway.calls]
+
+
+def _on_behalf_of(call: Call) -> tuple[str | None, ...]:
+    names = ["authorization", "x-request-id"]
+    if call.body is not None and "messages" in call.body:
+        # OmniGate's client names the user in all requests, and its key in a signup; we do so where it counts.
+        names += ["x-api-key", "x-user-id"]
+    return tuple(call.headers.get(name) for name in names)
 
 
 def named(rows: Sequence[Row]) -> pytest.MarkDecorator:
@@ -252,6 +276,37 @@ def without_time(got: Any) -> object:
     return {name: value for name, value in got.items() if name not in ("asOf", "since")}
 
 
+def reuse_key(client: Any) -> Any:
+    client.chat(**CHAT, idempotency_key="k")
+    return client.chat(**{**CHAT, "messages": MESSAGES * 2}, idempotency_key="k")
+
+
+async def our_reuse_key(engine: Any) -> Any:
+    await engine.chat(**CHAT, idempotency_key="k")
+    return await engine.chat(**{**CHAT, "messages": MESSAGES * 2}, idempotency_key="k")
+
+
+def replay(client: Any) -> Any:
+    client.chat(**CHAT, idempotency_key="k")
+    return client.chat(**CHAT, idempotency_key="k")
+
+
+async def our_replay(engine: Any) -> Any:
+    await engine.chat(**CHAT, idempotency_key="k")
+    return await engine.chat(**CHAT, idempotency_key="k")
+
+
+def replayed(got: Any) -> object:
+    """What is left of a replay. That the text is lost, not empty, only we are told."""
+    return got["requestId"], got["decision"], got["cost"]["actualUsd"]
+
+
+def our_replayed(error: Any) -> object:
+    facts = error.governance
+    assert facts.replayed
+    return facts.audit_id, facts.decision, facts.cost
+
+
 def embed(caller: Any) -> Any:
     return caller.embed(**IDENTITY, input=["a", "b"], model_class="cheap")
 
@@ -277,6 +332,12 @@ MODELGOV = [
     modelgov_stream_row(
         "stream-block", block("output", when="in_stream", of=THREE), modelgov_cut_stream, our_cut_stream
     ),
+    modelgov_stream_row(
+        "stream-refused",
+        block("budget"),
+        lambda got: modelgov_kind(got.error),
+        lambda got: our_modelgov_kind(got.error),
+    ),
     *(
         modelgov_row(f"block-{cause}", [block(cause)], modelgov_kind, our_modelgov_kind)
         for cause in ("policy", "budget", "model_not_allowed", "pii", "security", "output")
@@ -287,6 +348,9 @@ MODELGOV = [
     ),
     modelgov_row("provider", [provider_error()], modelgov_error, our_modelgov_error),
     modelgov_row("in-progress", [in_progress()], modelgov_error, our_modelgov_error, idempotency_key="k"),
+    modelgov_row("request-id", [block()], modelgov_error, our_modelgov_error, request_id="tx-7"),
+    Row("key-reused", [], reuse_key, our_reuse_key, modelgov_error, our_modelgov_error),
+    Row("replay", [], replay, our_replay, replayed, our_replayed),
     Row("embed", [], embed, embed, modelgov_vectors, our_modelgov_vectors),
     modelgov_operation("extract_document", **PAGE),
     modelgov_operation("explain", **IDENTITY, model_class="cheap"),
@@ -428,13 +492,13 @@ def our_completion(got: Any) -> object:
 
 
 def omnigate_stream(got: Streamed) -> object:
-    (request_id,) = {chunk.request_id for chunk in got.pieces}
-    return "".join(chunk.text for chunk in got.pieces), request_id, got.error and omnigate_kind(got.error)
+    text, ids = "".join(chunk.text for chunk in got.pieces), {chunk.request_id for chunk in got.pieces}
+    return text, ids, got.error and omnigate_error(got.error)
 
 
 def our_omnigate_stream(got: Streamed) -> object:
-    (request_id,) = {chunk.request_id for chunk in got.pieces}
-    return our_text(got), request_id, got.error and our_omnigate_kind(got.error)
+    ids = {chunk.request_id for chunk in got.pieces}
+    return our_text(got), ids, got.error and our_omnigate_error(got.error)
 
 
 def omnigate_kind(error: Any) -> object:
@@ -449,7 +513,9 @@ def our_omnigate_kind(error: Any) -> object:
 
 
 def omnigate_error(error: Any) -> object:
-    return omnigate_kind(error), error.message
+    # Of the twin's envelope this client makes no message; it is in the detail.
+    message = error.detail["error"]["message"] if isinstance(error.detail, dict) else error.message
+    return omnigate_kind(error), message
 
 
 def our_omnigate_error(error: Any) -> object:
@@ -478,20 +544,44 @@ def omnigate_stream_row(name: str, step: Step) -> Row:
     )
 
 
-def omnigate_operation(name: str, /, **arguments: Any) -> Row:
-    """An operation that is a model of the client's and the gateway's own JSON with us."""
-
-    def call(caller: Any) -> Any:
-        return getattr(caller, name)(**arguments)
-
-    return Row(name, [], call, call, dumped, same)
-
-
 def dumped(model: Any) -> object:
     return model.model_dump(mode="json")
 
 
+def omnigate_operation(name: str, view_theirs: View = dumped, view_ours: View = same, /, **arguments: Any) -> Row:
+    """An operation; most give a model of the client's there, and the gateway's own JSON here."""
+
+    def call(caller: Any) -> Any:
+        return getattr(caller, name)(**arguments)
+
+    return Row(name, [], call, call, view_theirs, view_ours)
+
+
+def without_budgets(project: Any) -> object:
+    """A project without what the client's model of it has no place for."""
+    return {name: value for name, value in project.items() if name not in ("daily_budget", "monthly_budget")}
+
+
+def omnigate_models(models: Any) -> object:
+    return [(model.id, model.created, model.owned_by, model.provider, dumped(model.pricing)) for model in models]
+
+
+def our_omnigate_models(models: Any) -> object:
+    names = ("provider", "pricing")
+    return [(model.id, model.created, model.owned_by, *(model.extra[name] for name in names)) for model in models]
+
+
 OMNIGATE_FACTS: Any = {"provider": "gemini", "model": "g", "cached": True, "fallback": True, "cost": 0.5}
+
+OMNIGATE_FAILURES: dict[str, Step] = {
+    "key": fail(401),
+    "provider-key": provider_error(401, message="Incorrect API key provided"),
+    "budget": block("budget"),
+    "throttled": fail(429, retry_after=7),
+    "provider-silent": provider_error(None, provider="Gemini"),
+    "provider-failed": fail(502),
+    "failed": fail(500),
+}
 
 OMNIGATE = [
     omnigate_row("chat", answer("Salut !"), omnigate_answer, our_omnigate_answer),
@@ -502,20 +592,15 @@ OMNIGATE = [
     *(
         omnigate_row(f"{method}-{name}", step, omnigate_error, our_omnigate_error, method)
         for method in ("chat", "completions")
-        for name, step in {
-            "key": fail(401),
-            "provider-key": provider_error(401, message="Incorrect API key provided"),
-            "budget": block("budget"),
-            "throttled": fail(429, retry_after=7),
-            "provider-silent": provider_error(None, provider="Gemini"),
-            "provider-failed": fail(502),
-            "failed": fail(500),
-        }.items()
+        for name, step in OMNIGATE_FAILURES.items()
     ),
-    Row("models", [], lambda client: client.models(), lambda engine: engine.models(), same, same),
+    omnigate_stream_row("stream-budget", block("budget")),
+    omnigate_operation("models", omnigate_models, our_omnigate_models),
+    omnigate_operation("health", same, lambda health: health.detail),
+    omnigate_operation("set_provider_key", same, provider="openai", api_key="12345678"),
     omnigate_operation("metrics", range="7d"),
     omnigate_operation("create_api_key", name="ci"),
-    omnigate_operation("me"),
+    omnigate_operation("me", dumped, without_budgets),
     omnigate_operation("signup", email="a@b.example"),
 ]
 
@@ -665,7 +750,7 @@ def sdk_stream_row(name: str, step: Step, **params: Any) -> Row:
 
 
 def sdk_embed(client: Any) -> Any:
-    return client.embeddings.create(model="m", input=["a", "b"], encoding_format="float")
+    return client.embeddings.create(model="m", input=["a", "b"])
 
 
 def our_sdk_embed(engine: Any) -> Any:
@@ -699,10 +784,7 @@ KEEPTRUSTS = [
         sdk_row(f"block-{cause}", block(cause), sdk_error, our_sdk_error)
         for cause in ("input", "output", "budget", "escalation")
     ),
-    *(
-        sdk_row(f"status-{status}", fail(status), sdk_error, our_sdk_error)
-        for status in (400, 401, 404, 429, 502, 503)
-    ),
+    *(sdk_row(f"status-{status}", fail(status), sdk_error, our_sdk_error) for status in (400, 401, 404, 429, 502, 503)),
     Row("models", [], sdk_models, our_sdk_models, same, same),
 ]
 
@@ -751,15 +833,53 @@ def nemo_stream(got: Streamed) -> object:
         "finish_reason": [chunk.finish_reason for chunk in got.pieces if chunk.finish_reason],
         "usage": [our_counts(chunk.usage) for chunk in got.pieces if chunk.usage],
         "ids": {(chunk.request_id, chunk.model) for chunk in got.pieces},
-        "error": got.error and type(got.error).__name__ != "AttributeError",
+        "error": got.error and nemo_error(got.error),
     }
 
 
 def nemo_error(error: Any) -> object:
-    return error.status, error.status_code, error.model_name
+    return error.status, error.model_name
 
 
-async def nemo_chat(engine: Any, **params: Any) -> Any:
-    if not getattr(engine, "_running", True):
-        await engine.start()
-    return await engine.chat_completion(MESSAGES, **params)
+def nemo_row(name: str, step: Step, view: View, **params: Any) -> Row:
+    def chat(engine: Any) -> Any:
+        return engine.chat_completion(MESSAGES, **params)
+
+    return Row(name, [step], chat, chat, view, view)
+
+
+def nemo_stream_row(name: str, step: Step, **params: Any) -> Row:
+    def chat(engine: Any) -> Any:
+        return read_async(engine.stream_chat_completion(MESSAGES, **params))
+
+    return Row(name, [step], chat, chat, nemo_stream, nemo_stream)
+
+
+NEMO = [
+    nemo_row("chat", answer("Yes.", reasoning="Hm."), nemo_answer),
+    nemo_row("chat-length", answer("Yes", finish_reason="length"), nemo_answer),
+    nemo_row("chat-tools", TOOL_STEP, nemo_answer, tools=TOOLS),
+    nemo_stream_row("stream", answer("Yes indeed.", reasoning="Hm.", chunking=3)),
+    nemo_stream_row("stream-error", error_event(of=THREE)),
+    *(nemo_row(f"status-{status}", fail(status), nemo_error) for status in (400, 401, 403, 404, 422, 429, 500, 503)),
+]
+
+
+@pytest.mark.parametrize("dialect", ["openai", "nim"])
+@named(NEMO)
+async def test_nemoguardrails(row: Row, dialect: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model_engine = pytest.importorskip("nemoguardrails.guardrails.model_engine")
+    for variable in ("OPENAI_API_KEY", "NVIDIA_API_KEY"):
+        monkeypatch.setenv(variable, KEY)
+
+    def client_at(gateway: Gateway) -> Any:
+        parameters = {"base_url": gateway.url, "max_attempts": 1}
+        config = model_engine.Model(type="main", engine=dialect, model="m", parameters=parameters)
+        return model_engine.ModelEngine(config)
+
+    await compare(
+        dialect,
+        row,
+        client_at,
+        lambda gateway: once({"openai": OpenAI, "nim": NIM}[dialect], "m", base_url=gateway.url),
+    )
