@@ -127,7 +127,7 @@ def requests_of(gateway: Gateway) -> list[tuple[object, ...]]:
 def _on_behalf_of(call: Call) -> tuple[str | None, ...]:
     names = ["authorization", "x-request-id"]
     if call.body is not None and "messages" in call.body:
-        # OmniGate's client names the user in all requests, and its key in a signup; we do so where it counts.
+        # In other requests OmniGate's client names the user, too, and its key even in a signup; our engine does not.
         names += ["x-api-key", "x-user-id"]
     return tuple(call.headers.get(name) for name in names)
 
