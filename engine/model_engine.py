@@ -393,7 +393,8 @@ class ModelEngine:
             clock=self._clock,
             idempotency_key=options.idempotency_key,
         )
-        headers: CIMultiDict[str] = CIMultiDict(request.headers)
+        headers: CIMultiDict[str] = CIMultiDict(self.gateway.headers)
+        headers.update(request.headers)
         headers["Accept"] = "text/event-stream" if stream else "application/json"
         body = None
         if request.body is not None:

@@ -49,7 +49,7 @@ class OmniGateGateway(OpenAICompatibleGateway):
     """OmniGate at the address the user gives.
 
     Args:
-        user_id: Who calls, unless a call says otherwise: sent with chats as ``x-user-id``.
+        user_id: Who calls, unless a chat says otherwise: sent with every request as ``x-user-id``.
 
     Raises:
         ConfigurationError: The user id cannot stand in a header.
@@ -66,6 +66,10 @@ class OmniGateGateway(OpenAICompatibleGateway):
     def __init__(self, user_id: str | None = None) -> None:
         super().__init__()
         self._user_headers = _user_headers(user_id, ConfigurationError)
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return self._user_headers
 
     def encode_chat(
         self, model: str | None, messages: list[Any], params: Mapping[str, Any], *, stream: bool
@@ -148,7 +152,7 @@ class OmniGateGateway(OpenAICompatibleGateway):
         if not isinstance(model, str) or not model:
             raise InvalidRequestError("a chat names its model: give model=", param="model", phase="not_sent")
         given = dict(params)
-        headers = self._user_headers | _user_headers(given.pop("user_id", None), InvalidRequestError)
+        headers = _user_headers(given.pop("user_id", None), InvalidRequestError)
         body = super().encode_chat(model, messages, given, stream=stream).body or {}
         body = {name: value for name, value in body.items() if value is not None}
         return Request(operation, {**body, "stream": stream}, headers)

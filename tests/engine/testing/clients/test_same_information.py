@@ -125,10 +125,9 @@ def requests_of(gateway: Gateway) -> list[tuple[object, ...]]:
 
 
 def _on_behalf_of(call: Call) -> tuple[str | None, ...]:
-    names = ["authorization", "x-request-id"]
+    names = ["authorization", "x-request-id", "x-user-id"]
     if call.body is not None and "messages" in call.body:
-        # In other requests OmniGate's client names the user, too, and its key even in a signup; our engine does not.
-        names += ["x-api-key", "x-user-id"]
+        names.append("x-api-key")  # OmniGate's client sends its key even in a signup; our engine does not
     return tuple(call.headers.get(name) for name in names)
 
 
