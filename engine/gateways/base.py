@@ -60,6 +60,11 @@ class Gateway:
     models: ClassVar[Operation]
     health: ClassVar[Operation]
 
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Headers of every request, under those of the request itself."""
+        return {}
+
     def encode_chat(
         self, model: str | None, messages: list[Any], params: Mapping[str, Any], *, stream: bool
     ) -> Request:

@@ -95,7 +95,7 @@ class TestRequests:
         gateway = OmniGateGateway("u-1")
         for params, user in (({}, "u-1"), ({"user_id": None}, "u-1"), ({"user_id": "u-2"}, "u-2")):
             request = gateway.encode_chat("tiny", MESSAGES, params, stream=False)
-            assert request.headers == {"x-user-id": user}
+            assert {**gateway.headers, **request.headers} == {"x-user-id": user}
             assert "user_id" not in (request.body or {})
 
     @pytest.mark.parametrize("user_id", ["", " ", "a\nb", "\ud800", 7])
