@@ -7,9 +7,10 @@ copes with all of them. What is not a JSON object, or has members of the wrong t
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import orjson
 
@@ -26,7 +27,7 @@ DONE = "[DONE]"
 """The data of the event that ends a stream."""
 
 MAX_EVENT_BYTES = 8 * 1024 * 1024  # events of 2 MB are real
-_MAX_START = 64 * 1024  # bytes looked at of a body that has no event in it, and of an error
+MAX_START_BYTES = 64 * 1024  # bytes looked at of a body that has no event in it, and of an error
 _EXCERPT = 1000  # characters of a malformed answer that its error keeps
 
 # Missing and general types are common, and come with streams; any other one means that something else has answered.
@@ -137,14 +138,18 @@ class ChatReader:
         return fields
 
 
-class ChatDecoder:
-    """Decodes a stream of chat completion chunks. A `StreamDecoder`.
+class EventDecoder(ABC):
+    """Decodes an event stream that ends with ``[DONE]``. A `StreamDecoder`; what an event says is the subclass's
+    matter.
 
     Args:
         head: Status and headers of the answer.
         max_event_bytes: Bound on one event.
         judge: What error events mean.
     """
+
+    end_mark: ClassVar[str] = "a finish reason"
+    """What else can end the stream, for the message when it is missing."""
 
     def __init__(
         self, head: Answer, *, max_event_bytes: int = MAX_EVENT_BYTES, judge: JudgeEvent = judge_event
@@ -176,7 +181,7 @@ class ChatDecoder:
         except ModelEngineError as error:
             self.failure = error
         if not self._events:
-            self._start += data[: _MAX_START - len(self._start)]
+            self._start += data[: MAX_START_BYTES - len(self._start)]
         return chunks
 
     def abort(self) -> list[LLMResponseChunk]:
@@ -190,11 +195,27 @@ class ChatDecoder:
                 self.failure = error
         return []
 
+    @abstractmethod
+    def _read(self, data: str) -> list[LLMResponseChunk]:
+        """The chunks of an event's data, which is not blank.
+
+        Raises:
+            ModelEngineError: It is malformed, or an error.
+        """
+
+    def _judged(self, data: str) -> ModelEngineError:
+        """What the data of an error event means."""
+        return self._judge(read_complaint(data.encode()[:MAX_START_BYTES]))
+
+    def _no_stream(self) -> ModelEngineError:
+        """Why the body has no event in it."""
+        return _no_stream(replace(self._head, body=bytes(self._start)), self._judge)
+
     def _decode(self, event: ServerSentEvent) -> list[LLMResponseChunk]:
         self._events += 1
         data = event.data.strip()
         if event.event == "error":
-            raise self._judge(read_complaint(data.encode()[:_MAX_START]))
+            raise self._judged(data)
         if data == DONE:
             if not self._has_output:
                 raise EmptyResponseError("the stream ended without any output")
@@ -203,14 +224,7 @@ class ChatDecoder:
         if not data:
             return []  # a ping
         try:
-            payload = orjson.loads(data)
-            if not isinstance(payload, dict):
-                raise MalformedResponseError(f"an event of the stream is {kind_of(payload)}, not an object")
-            if _is_error(payload):
-                raise self._judge(_complaint(payload, data.encode()))
-            chunks = self._reader.read(payload, "delta")
-        except orjson.JSONDecodeError as error:
-            raise MalformedResponseError(f"an event of the stream is not JSON: {error}", body=data[:_EXCERPT]) from None
+            chunks = self._read(event.data)
         except MalformedResponseError as error:
             error.body = data[:_EXCERPT]
             raise
@@ -226,11 +240,11 @@ class ChatDecoder:
         if unfinished is not None:
             self._end_within(unfinished)
         elif not self._events and not self._sse.comments:
-            raise _no_stream(replace(self._head, body=bytes(self._start)), self._judge)
+            raise self._no_stream()
         elif not self._events:
             raise EmptyResponseError("the stream ended without an event")
         elif not self._reader.is_complete:
-            raise StreamTruncatedError("the stream ended without a finish reason and without [DONE]")
+            raise StreamTruncatedError(f"the stream ended without {self.end_mark} and without [DONE]")
 
     def _end_within(self, event: ServerSentEvent) -> None:
         """The blank line of the last event is missing: its chunks do not count; an error or the terminal mark does."""
@@ -242,6 +256,22 @@ class ChatDecoder:
             pass  # cut in the middle
         if not self.finished:
             raise StreamTruncatedError("the stream ended in the middle of an event")
+
+
+class ChatDecoder(EventDecoder):
+    """Decodes a stream of chat completion chunks."""
+
+    def _read(self, data: str) -> list[LLMResponseChunk]:
+        data = data.strip()
+        try:
+            payload = orjson.loads(data)
+        except orjson.JSONDecodeError as error:
+            raise MalformedResponseError(f"an event of the stream is not JSON: {error}") from None
+        if not isinstance(payload, dict):
+            raise MalformedResponseError(f"an event of the stream is {kind_of(payload)}, not an object")
+        if _is_error(payload):
+            raise self._judge(_complaint(payload, data.encode()))
+        return self._reader.read(payload, "delta")
 
 
 class ForeignBody:
@@ -267,8 +297,8 @@ class ForeignBody:
         return len(self._start)
 
     def feed(self, data: bytes) -> list[LLMResponseChunk]:
-        self._start += data[: _MAX_START - len(self._start)]
-        if len(self._start) == _MAX_START:
+        self._start += data[: MAX_START_BYTES - len(self._start)]
+        if len(self._start) == MAX_START_BYTES:
             self.close()
         return []
 
@@ -375,7 +405,7 @@ def _is_error(payload: dict[str, Any]) -> bool:
 
 def _complaint(payload: dict[str, Any], raw: bytes) -> Complaint:
     complaint = complaint_of(payload)
-    return complaint if len(raw) <= _MAX_START else replace(complaint, body=excerpt(raw))
+    return complaint if len(raw) <= MAX_START_BYTES else replace(complaint, body=excerpt(raw))
 
 
 def _says_nothing(choice: Any) -> bool:
