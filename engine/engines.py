@@ -14,7 +14,7 @@ from .gateways.keeptrusts import KeeptrustsGateway
 from .gateways.modelgov import ModelgovGateway, ModelgovOperations
 from .gateways.omnigate import OmniGateGateway, OmniGateOperations
 from .model_engine import ModelEngine
-from .types import Timeouts
+from .types import OnBreak, Timeouts
 
 if TYPE_CHECKING:
     import aiohttp
@@ -32,6 +32,8 @@ class EngineOptions(TypedDict, total=False):
     timeouts: Timeouts | None
     params: Mapping[str, Any] | None
     default_headers: Mapping[str, str] | None
+    on_break: OnBreak
+    allow_http: bool
     session: aiohttp.ClientSession | None
     clock: Clock
 

@@ -10,6 +10,7 @@ Branches follow *who has to act and whether trying again helps*, not the status 
     │   ├── EngineNotStartedError        start() has not been called
     │   ├── EngineClosedError            stop() has been called
     │   ├── WrongEventLoopError          used from another event loop than it was started on
+    │   ├── ForkedProcessError           used in another process than it was started in
     │   └── StreamConsumedError          a stream was iterated twice, or after it was closed
     ├── InvalidRequestError              the request is wrong; sending it again cannot help
     │   ├── ContextWindowExceededError   more tokens than the model takes
@@ -21,6 +22,7 @@ Branches follow *who has to act and whether trying again helps*, not the status 
     ├── QuotaExceededError               used up; waiting seconds does not help
     │   └── BudgetExceededError          a governed budget is used up
     ├── RateLimitError                   too fast; waiting helps
+    ├── CircuitOpenError                 held back by our own circuit breaker; nothing was sent
     ├── PolicyBlockedError               refused by a policy; final
     │   ├── PIIBlockedError              personal data in prompt or answer
     │   ├── SecurityBlockedError         prompt injection, jailbreak, other security rule
@@ -45,6 +47,7 @@ Branches follow *who has to act and whether trying again helps*, not the status 
     ├── ClockError                       one of our clocks ran out (a TimeoutError too)
     │   ├── QueueTimeoutError            waiting for a slot
     │   ├── ConnectTimeoutError          connecting; nothing was sent
+    │   ├── WriteTimeoutError            the gateway does not read the request
     │   ├── FirstEventTimeoutError       silence before the first event
     │   ├── IdleTimeoutError             silence between two reads
     │   ├── ProgressTimeoutError         bytes kept coming, content did not
@@ -71,6 +74,7 @@ __all__ = [
     "Advice",
     "AuthenticationError",
     "BudgetExceededError",
+    "CircuitOpenError",
     "ClockError",
     "ConfigurationError",
     "ConflictError",
@@ -87,6 +91,7 @@ __all__ = [
     "EscalationRequiredError",
     "EventTooLargeError",
     "FirstEventTimeoutError",
+    "ForkedProcessError",
     "IdempotencyError",
     "IdempotencyInProgressError",
     "IdempotencyKeyReuseError",
@@ -121,6 +126,7 @@ __all__ = [
     "TLSError",
     "TransportError",
     "UnsupportedParameterError",
+    "WriteTimeoutError",
     "WrongEventLoopError",
 ]
 
@@ -216,6 +222,11 @@ class ModelEngineError(Exception):
         return self.status
 
     @property
+    def possibly_duplicated(self) -> bool:
+        """Whether the request may have run more than once, see `Attempt.possibly_duplicated`."""
+        return any(attempt.possibly_duplicated for attempt in self.attempts)
+
+    @property
     def inner_exception(self) -> BaseException | None:
         """The cause, under the name that NeMo Guardrails uses."""
         return self.__cause__
@@ -288,6 +299,12 @@ class WrongEventLoopError(EngineStateError):
     remedy = "Make one engine per event loop."
 
 
+class ForkedProcessError(EngineStateError):
+    """The engine is used in another process than the one it was started in: its connections belong to the parent."""
+
+    remedy = "Make the engine after the fork, or start worker processes with `spawn`."
+
+
 class StreamConsumedError(EngineStateError):
     """A stream can be iterated once."""
 
@@ -353,6 +370,13 @@ class RateLimitError(ModelEngineError):
 
     default_advice: ClassVar[Advice] = "after"
     remedy = "Wait as long as the gateway asks, or lower the concurrency."
+
+
+class CircuitOpenError(ModelEngineError):
+    """The circuit breaker holds requests back, since too many have failed; nothing was sent."""
+
+    default_advice: ClassVar[Advice] = "after"
+    remedy = "Wait `retry_after` seconds; then a probe is let through."
 
 
 class PolicyBlockedError(ModelEngineError):
@@ -499,6 +523,12 @@ class ConnectTimeoutError(ClockError):
     """No connection was made in time; nothing was sent."""
 
     remedy = "Check the base URL, or raise `Timeouts.connect`."
+
+
+class WriteTimeoutError(ClockError):
+    """The gateway stopped reading the request for too long."""
+
+    remedy = "Raise `Timeouts.write` if the way to the gateway is that slow."
 
 
 class FirstEventTimeoutError(ClockError):

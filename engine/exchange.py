@@ -26,7 +26,7 @@ from .clock import SYSTEM_CLOCK, Clock
 from .credential import Credential
 from .errors import ModelEngineError, type_name
 from .redact import redact_value
-from .types import Attempt, Governance, LLMResponseChunk, Timeouts
+from .types import Attempt, Governance, LLMResponseChunk, Timeouts, UsageInfo
 from .verdict import Answer, Judge, judge_openai
 
 KeySupport = Literal["honoured", "unknown", "ignored", "refused"]
@@ -71,6 +71,7 @@ class Target:
         credential: Where the key comes from. `None` sends none.
         auth_header: Header that carries the key.
         auth_scheme: Word before the key, ``""`` for none.
+        allow_http: Whether the key may go over plain ``http://`` to another machine.
     """
 
     gateway: str
@@ -79,6 +80,7 @@ class Target:
     credential: Credential | None = None
     auth_header: str = "Authorization"
     auth_scheme: str = "Bearer"
+    allow_http: bool = False
 
 
 @dataclass(slots=True)
@@ -110,6 +112,8 @@ class CallContext:
     """What must not appear in any text: filled by `Auth` with the keys that were sent."""
     governance: Governance | None = None
     """What the head of the answer says about the gateway's decision."""
+    broken: ModelEngineError | None = None
+    """What broke off the stream that is to be begun anew: `Retry` decides on it as on a failed attempt."""
     notes: dict[str, Any] = field(default_factory=dict)
     _call_id: str | None = field(default=None, repr=False)
 
@@ -244,6 +248,13 @@ class Reply(Protocol):
     """Reads of the body that gave at least one chunk."""
     bytes: int
     """Bytes of the body received."""
+    usage: UsageInfo | None
+    """Token counts that have come so far. `None` while there are none, and where the gateway does not tell."""
+
+    @property
+    def failure(self) -> ModelEngineError | None:
+        """What ended the answer, once it is over. `None` for one that was complete, or was left early."""
+        ...
 
     @property
     def status(self) -> int: ...

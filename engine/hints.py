@@ -1,4 +1,4 @@
-"""What a response says about trying again: `x-should-retry`, `retry-after-ms`, `retry-after`.
+"""What a response says about trying again: `x-should-retry`, `retry-after-ms`, `retry-after`, tries of the gateway.
 
 The texts come from anywhere, so they are matched, not converted: ``float()`` and ``int()`` accept ``nan``, ``1_000``
 and digits of other scripts. What is not in one of the forms below is treated as absent.
@@ -7,6 +7,7 @@ and digits of other scripts. What is not in one of the forms below is treated as
 from __future__ import annotations
 
 import calendar
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -62,6 +63,18 @@ def retry_hints(headers: Mapping[str, str], now: float) -> RetryHints:
 def should_retry(headers: Mapping[str, str]) -> bool | None:
     """What ``x-should-retry`` says. `None` when it is absent or something else than true or false."""
     return {"true": True, "false": False}.get(headers.get("x-should-retry", "").lower())
+
+
+def gateway_retries(headers: Mapping[str, str]) -> float:
+    """How often the gateway itself has tried again before it gave this answer; infinite when it says that it has used
+    up its tries, 0 when it says nothing.
+
+    Portkey writes -1 when it has used them up.
+    """
+    counts = [headers.get(name, "") for name in ("x-portkey-retry-attempt-count", "x-litellm-attempted-retries")]
+    if "-1" in counts:
+        return math.inf
+    return max((float(count) for count in counts if re.match(r"[0-9]{1,3}\Z", count)), default=0.0)
 
 
 def parse_http_date(text: str, now: float) -> float | None:

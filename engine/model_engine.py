@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import orjson
 from multidict import CIMultiDict, CIMultiDictProxy
@@ -33,6 +34,7 @@ from .errors import (
     ConfigurationError,
     EngineClosedError,
     EngineNotStartedError,
+    ForkedProcessError,
     InvalidRequestError,
     MalformedResponseError,
     ModelEngineError,
@@ -43,7 +45,7 @@ from .gateways import Gateway, Request
 from .stream import ChatStream
 from .timers import TaskLimit
 from .transport import Transport
-from .types import EmbeddingResponse, Health, LLMResponse, Messages, ModelInfo, Timeouts
+from .types import EmbeddingResponse, Health, LLMResponse, Messages, ModelInfo, OnBreak, Timeouts
 
 if TYPE_CHECKING:
     import aiohttp
@@ -65,6 +67,7 @@ class CallOptions:
         extra_headers: Headers for this call, over the engine's.
         extra_query: Names and values for the query, beside the engine's.
         extra_body: Members of the body, over all others.
+        on_break: What to do when a stream breaks off after output, in place of the engine's. Of no effect on others.
     """
 
     timeouts: Timeouts | None = None
@@ -73,6 +76,7 @@ class CallOptions:
     extra_headers: Mapping[str, str] | None = None
     extra_query: Mapping[str, str] | None = None
     extra_body: Mapping[str, Any] | None = None
+    on_break: OnBreak | None = None
 
 
 _CALL_OPTIONS = tuple(CallOptions.__dataclass_fields__)
@@ -100,6 +104,10 @@ class ModelEngine:
         timeouts: The clocks. `None` is `Timeouts()`, with the configuration's ``timeout`` and ``timeout_connect``.
         params: Defaults of the request body, over the configuration's.
         default_headers: Headers of every request, over those the engine sets.
+        on_break: What to do when a stream breaks off after output: raise, keep what came, or begin anew; see
+            `ChatStream`.
+        allow_http: Whether a key may go over plain ``http://`` to another machine, where everybody on the way can
+            read it.
         session: A session to use as it is, with its proxies, TLS and limits; it is left open. `None` makes one.
         clock: Where time comes from.
 
@@ -118,6 +126,8 @@ class ModelEngine:
         timeouts: Timeouts | None = None,
         params: Mapping[str, Any] | None = None,
         default_headers: Mapping[str, str] | None = None,
+        on_break: OnBreak = "raise",
+        allow_http: bool = False,
         session: aiohttp.ClientSession | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
@@ -135,6 +145,7 @@ class ModelEngine:
             resolve_credential(self.gateway, config, api_key, self._root),
             self.gateway.auth_header,
             self.gateway.auth_scheme,
+            allow_http,
         )
         self.timeouts, self._unary_deadline = _timeouts_of(config, timeouts)
         self.body_param_defaults = frozen({**config.body_defaults, **_checked_defaults(params or {})})
@@ -145,9 +156,11 @@ class ModelEngine:
         self._clock = clock
         self._middleware = checked_stack(_default_stack(config) if middleware is None else middleware)
         self._sends_keys = any(isinstance(middleware, Idempotency) for middleware in self._middleware)
+        self._on_break = self._checked_break(on_break)
         self._transport = Transport(session)
         self._handler: AnyHandler = compose(self._middleware, self._transport)
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._process = 0  # the one it was started in
         self._was_started = False
         self._urls: dict[str, URL] = {}
         self._opening: dict[int, TaskLimit] = {}  # calls that have no answer yet, by the id of their context
@@ -170,18 +183,25 @@ class ModelEngine:
 
         Raises:
             WrongEventLoopError: It runs on another event loop.
+            ForkedProcessError: It runs in another process.
         """
         loop = asyncio.get_running_loop()
         if self._loop is None:
             self._transport.start()
             self._loop = loop
+            self._process = os.getpid()
             self._was_started = True
-        elif self._loop is not loop:
+            return
+        self._check_process()
+        if self._loop is not loop:
             raise self._wrong_loop()
 
     async def stop(self) -> None:
-        """Close open streams and the session, if it is the engine's own. Twice is harmless; `start` opens it again."""
-        if self._loop is None:
+        """Close open streams and the session, if it is the engine's own. Twice is harmless; `start` opens it again.
+
+        In a forked child it does nothing: the connections are the parent's.
+        """
+        if self._loop is None or self._process != os.getpid():
             return
         if self._loop is not asyncio.get_running_loop():
             raise self._wrong_loop()
@@ -229,7 +249,7 @@ class ModelEngine:
         options, model, body = self._split(params, self.body_param_defaults)
         request = self.gateway.encode_chat(model, to_messages(messages), body, stream=True)
         exchange = self._exchange(request, options, self.gateway.stream_decoder, model=model, stream=True)
-        return ChatStream(exchange.context, lambda: self._send(exchange), self._interrupt)
+        return self._stream(exchange, options)
 
     def stream_chat_completion(self, messages: Messages, **params: Any) -> ChatStream:
         """As `stream_call`, under the name that goes with `chat_completion`."""
@@ -278,7 +298,7 @@ class ModelEngine:
         call_options = _options(options)
         request = _extended(request, call_options)
         exchange = self._exchange(request, call_options, self.gateway.stream_decoder, stream=True)
-        return ChatStream(exchange.context, lambda: self._send(exchange), self._interrupt)
+        return self._stream(exchange, call_options)
 
     async def models(self, **options: Any) -> tuple[ModelInfo, ...]:
         """The models that the gateway offers."""
@@ -316,6 +336,17 @@ class ModelEngine:
         exchange = self._exchange(request, options, decode, model=model)
         return await self._send(exchange), exchange.context
 
+    def _stream(self, exchange: Exchange, options: CallOptions) -> ChatStream:
+        on_break = self._on_break if options.on_break is None else self._checked_break(options.on_break)
+        return ChatStream(exchange.context, lambda: self._send(exchange), self._interrupt, on_break)
+
+    def _checked_break(self, on_break: OnBreak) -> OnBreak:
+        if on_break not in get_args(OnBreak):
+            raise ConfigurationError(f"on_break= is one of {', '.join(get_args(OnBreak))}, not {on_break!r:.80}")
+        if on_break == "restart" and not any(isinstance(middleware, Retry) for middleware in self._middleware):
+            raise ConfigurationError("on_break='restart' needs a Retry middleware in the stack")
+        return on_break
+
     async def _send(self, exchange: Exchange) -> Reply:
         return await self._committed(exchange, self._handler)
 
@@ -326,9 +357,10 @@ class ModelEngine:
     async def _committed(self, exchange: Exchange, handler: AnyHandler) -> Reply:
         self._check_usable()
         context = exchange.context
-        context.started = self._clock.monotonic()
-        if (seconds := context.timeouts.deadline) is not None:
-            context.deadline = context.started + seconds
+        if not context.attempts:  # a stream that is begun anew has no more time than it had
+            context.started = self._clock.monotonic()
+            if (seconds := context.timeouts.deadline) is not None:
+                context.deadline = context.started + seconds
         limit = self._opening[id(context)] = self._transport.unlimited()
         try:
             with limit:
@@ -356,12 +388,18 @@ class ModelEngine:
             if self._was_started:
                 raise EngineClosedError("the engine has been stopped", self.model_name, gateway=self.gateway.name)
             raise EngineNotStartedError("the engine has not been started", self.model_name, gateway=self.gateway.name)
+        self._check_process()
         try:
             running: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
         except RuntimeError:
             running = None  # a stream is made outside of the loop; reading it will tell
         if running is not None and running is not self._loop:
             raise self._wrong_loop()
+
+    def _check_process(self) -> None:
+        if self._process != os.getpid():
+            text = "the engine was started in another process, before this one was forked"
+            raise ForkedProcessError(text, self.model_name, gateway=self.gateway.name)
 
     def _wrong_loop(self) -> WrongEventLoopError:
         return WrongEventLoopError(

@@ -4,6 +4,7 @@
   the loop has not seen it: the next request is lost, or gets the stray bytes as its answer. llama.cpp's server, for
   one, closes after each stream while it promises to keep alive.
 * A connection closed over an unfinished upload stays open until the peer reads, which may be never.
+* A request that the peer does not read waits for ever.
 * A connection whose body ends a few milliseconds after the stream's terminal mark is not there yet for the next call,
   which opens another.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import select
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -19,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
 
+from .errors import WriteTimeoutError
 from .failures import FOREIGN, KeptConnectionLostError
 from .timers import Watch, Watchdog
 
@@ -84,9 +87,9 @@ class Linger:
 class Connector(aiohttp.TCPConnector):
     """Makes connections and keeps idle ones, without a limit: a wait for a slot would be counted as connecting."""
 
-    def __init__(self, linger: Linger) -> None:
+    def __init__(self, linger: Linger, watchdog: Watchdog) -> None:
         super().__init__(limit=0)
-        self._factory = partial(_new_protocol, self._loop)
+        self._factory = partial(_new_protocol, self._loop, watchdog)
         self._linger = linger
 
     async def connect(
@@ -100,10 +103,19 @@ class Connector(aiohttp.TCPConnector):
 class _Protocol(ResponseHandler):
     """One connection."""
 
-    _requests = 0
+    def __init__(self, loop: asyncio.AbstractEventLoop, watchdog: Watchdog) -> None:
+        super().__init__(loop)
+        self._watchdog = watchdog
+        self._requests = 0
+        self._write_timeout: float | None = None
+        self._write_watch: Watch | None = None
+        self._write_failure: WriteTimeoutError | None = None
+        self._unwritten = 0  # bytes, when the watch was last asked
 
-    def set_response_params(self, **params: Any) -> None:
+    def set_response_params(self, *, read_timeout: float | None = None, **params: Any) -> None:
+        """Prepare for a request. Its `read_timeout` is `Timeouts.write`: see `client_timeout`."""
         self._requests += 1
+        self._write_timeout = read_timeout
         super().set_response_params(**params)
 
     async def read(self) -> tuple[RawResponseMessage, StreamReader]:
@@ -111,9 +123,26 @@ class _Protocol(ResponseHandler):
         try:
             return await super().read()
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+            if self._write_failure is not None:
+                raise self._write_failure from None
             if self._requests > 1:
                 raise KeptConnectionLostError from None
             raise
+
+    def pause_writing(self) -> None:
+        """More waits to be sent than the transport likes to hold."""
+        super().pause_writing()
+        if self._write_timeout is not None and self.transport is not None:
+            self._unwritten = self.transport.get_write_buffer_size()
+            self._write_watch = self._watchdog.watch(self._watchdog.time() + self._write_timeout, self._check_writing)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._stop_write_watch()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._stop_write_watch()
+        super().connection_lost(exc)
 
     def is_connected(self) -> bool:
         """Whether it can be used for a request: the pool asks before it gives one out."""
@@ -124,6 +153,37 @@ class _Protocol(ResponseHandler):
             self.abort()
         else:
             super().close()
+
+    def _check_writing(self, now: float) -> float | None:
+        """Whether the peer has read anything since it was last asked."""
+        if self.transport is None or self._write_timeout is None or self._payload is not None:
+            return None  # it has answered without reading all of the request
+        unwritten = self.transport.get_write_buffer_size()
+        if unwritten < self._unwritten:
+            self._unwritten = unwritten
+            return now + self._write_timeout
+        text = f"the gateway has read nothing of the request for {self._write_timeout:g} s"
+        self._write_failure = WriteTimeoutError(text, phase="no_answer")
+        self.transport.abort()
+        return None
+
+    def _stop_write_watch(self) -> None:
+        if self._write_watch is not None:
+            self._write_watch.stop()
+            self._write_watch = None
+
+
+@functools.lru_cache(maxsize=64)
+def client_timeout(connect: float | None, write: float | None, is_own: bool) -> aiohttp.ClientTimeout:
+    """The clocks that are left to aiohttp: connecting alone.
+
+    aiohttp knows no clock for writing. Our own connections get it in the place of the one for reading, which is off.
+    In a user's session the clock for connecting may count the wait for a slot of the pool as well, so there each
+    address has the time for itself.
+    """
+    if is_own:
+        return aiohttp.ClientTimeout(total=None, connect=connect, sock_connect=connect, sock_read=write)
+    return aiohttp.ClientTimeout(total=None, sock_connect=connect)
 
 
 def _is_readable(transport: asyncio.Transport | None) -> bool:
@@ -138,5 +198,5 @@ def _is_readable(transport: asyncio.Transport | None) -> bool:
     return bool(poll.poll(0))
 
 
-def _new_protocol(loop: asyncio.AbstractEventLoop) -> ResponseHandler:
-    return _Protocol(loop)
+def _new_protocol(loop: asyncio.AbstractEventLoop, watchdog: Watchdog) -> ResponseHandler:
+    return _Protocol(loop, watchdog)

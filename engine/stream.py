@@ -9,9 +9,15 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from .accumulate import Accumulator
-from .errors import EngineStateError, ModelEngineError, StreamConsumedError, StreamTruncatedError
+from .errors import (
+    EngineStateError,
+    ModelEngineError,
+    PolicyBlockedError,
+    StreamConsumedError,
+    StreamTruncatedError,
+)
 from .exchange import CallContext, Reply
-from .types import LLMResponse, LLMResponseChunk, StreamSummary, Verdict
+from .types import LLMResponse, LLMResponseChunk, OnBreak, StreamSummary, Verdict
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -24,6 +30,11 @@ class ChatStream:
     socket read. Or ask for the whole: ``await stream.response()``. Use it as ``async with`` when it may be left
     early, so that the connection is given back at once.
 
+    A stream that breaks off after output has come raises the error, with what had arrived in ``error.partial``. With
+    ``on_break="keep_partial"`` it ends there instead; `summary` has the error. With ``on_break="restart"`` the request
+    is sent again, within the attempts, waits and budget of `Retry`, and a chunk that has nothing but `restart` says
+    that all text before it does not count. What a policy has blocked is always raised.
+
     Cancelling the task that waits for a chunk closes the connection. One task reads; `aclose` may come from another,
     and the reader then gets a `StreamConsumedError`.
     """
@@ -33,14 +44,18 @@ class ChatStream:
         context: CallContext,
         open_reply: Callable[[], Awaitable[Reply]],
         interrupt: Callable[[CallContext, ModelEngineError], None],
+        on_break: OnBreak = "raise",
     ) -> None:
         self._context = context
+        self._on_break = on_break
         self._open_reply = open_reply
         self._interrupt = interrupt
         self._reply: Reply | None = None
         self._ready: list[LLMResponseChunk] = []  # in reverse: popped from the end
         self._accumulator = Accumulator()
         self._failure: ModelEngineError | None = None
+        self._is_bridged = False  # the failure is not raised: the partial answer is kept
+        self._restarts = 0
         self._verdict: Verdict | None = None
         self._is_claimed = False
         self._is_closed = False
@@ -128,6 +143,8 @@ class ChatStream:
         replayed = context.governance is not None and context.governance.replayed
         return StreamSummary(
             verdict=self._verdict,
+            error=self._failure,
+            restarts=self._restarts,
             started=context.started if self._was_sent else None,
             first_event=self._first_event,
             first_content=self._first_content,
@@ -152,8 +169,8 @@ class ChatStream:
 
     async def _read(self) -> list[LLMResponseChunk]:
         """The chunks of the next read; an empty list at the end."""
-        if self._failure is not None:
-            raise self._failure
+        if self._failure is not None and not self._is_bridged:
+            raise self._failure.with_traceback(None)  # else it would grow with each time it is asked for
         if self._verdict is not None:
             return []
         if self._is_closed:
@@ -163,10 +180,7 @@ class ChatStream:
             raise self._stamped(EngineStateError(text))
         self._is_reading = True
         try:
-            if self._reply is None:
-                self._was_sent = True
-                self._reply = await self._open_reply()
-            chunks = await self._reply.chunks()
+            chunks = await self._next()
         except ModelEngineError as error:
             if self._is_closed:
                 raise self._closed_early() from None
@@ -177,15 +191,41 @@ class ChatStream:
             raise
         finally:
             self._is_reading = False
-        if self._is_closed:  # by another task, perhaps before there was a reply to release
+        if self._is_closed and self._verdict is None:  # by another task, perhaps before there was a reply to release
             self._close()
             raise self._closed_early()
         if chunks:
             self._note(chunks)
-        else:
+        elif self._verdict is None:
             self._verdict = "filtered" if self._accumulator.was_filtered else "complete"
             self._close()
         return chunks
+
+    async def _next(self) -> list[LLMResponseChunk]:
+        """As `_read`, with a break bridged where the reader wants it so."""
+        try:
+            if self._reply is None:
+                self._was_sent = True
+                self._reply = await self._open_reply()
+            return await self._reply.chunks()
+        except ModelEngineError as error:
+            if self._on_break == "raise" or self._is_closed or not _is_break(error):
+                raise
+            broken = error
+        if self._on_break == "restart":
+            return await self._restart(broken)
+        self._is_bridged = True
+        self._fail(broken)
+        return []
+
+    async def _restart(self, broken: ModelEngineError) -> list[LLMResponseChunk]:
+        """Have the answer sent from its beginning. The partial one is kept until the new one is there."""
+        self._reply = None
+        self._context.broken = broken
+        self._reply = await self._open_reply()
+        self._accumulator = Accumulator()
+        self._restarts += 1
+        return [LLMResponseChunk(restart=self._restarts)]
 
     def _note(self, chunks: list[LLMResponseChunk]) -> None:
         now = self._context.clock.monotonic()
@@ -198,11 +238,10 @@ class ChatStream:
             self._first_content = now
 
     def _fail(self, error: ModelEngineError) -> None:
+        error.partial = None if self._accumulator.is_empty else self.partial
         self._failure = error
         self._verdict = "truncated" if isinstance(error, StreamTruncatedError) else "errored"
         self._close()
-        if not self._accumulator.is_empty:
-            error.partial = self.partial
 
     def _closed_early(self) -> ModelEngineError:
         error = self._stamped(StreamConsumedError("the stream was closed before its end; see `partial`"))
@@ -220,6 +259,11 @@ class ChatStream:
             self._reply.release()
         elif self._is_reading:
             self._interrupt(self._context, StreamConsumedError("the stream was closed while it was being opened"))
+
+
+def _is_break(error: ModelEngineError) -> bool:
+    """Whether an answer that had begun was broken off, and not taken back."""
+    return error.phase == "after_output" and not isinstance(error, (PolicyBlockedError, EngineStateError))
 
 
 class _Batches:

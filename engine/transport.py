@@ -7,7 +7,6 @@ whether to try again is Retry's.
 from __future__ import annotations
 
 import asyncio
-import functools
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -32,9 +31,10 @@ from .errors import (
 )
 from .exchange import Exchange, StreamDecoder
 from .failures import FOREIGN, translate
-from .pool import Connector, Linger
+from .pool import Connector, Linger, client_timeout
 from .timers import NEVER, TaskLimit, Watchdog, weakly
-from .types import Attempt, LLMResponseChunk
+from .types import Attempt, LLMResponseChunk, UsageInfo
+from .usage import usage_of
 from .verdict import Answer, plain_headers
 
 MAX_BODY_BYTES = 64 * 1024 * 1024  # of a unary answer: 2,048 base64 embeddings of 4,096 numbers are 45 MB
@@ -76,7 +76,7 @@ class Transport:
         loop = asyncio.get_running_loop()
         watchdog = Watchdog(loop)
         linger = Linger(watchdog)
-        self._opened = _Opened(self._checked(loop) or _new_session(linger), watchdog, linger)
+        self._opened = _Opened(self._checked(loop) or _new_session(linger, watchdog), watchdog, linger)
 
     async def stop(self) -> None:
         """End what is under way, then close the session, if it is ours."""
@@ -97,7 +97,7 @@ class Transport:
 
         Raises:
             TransportError: No connection, or it was lost; `phase` says how far it got.
-            ClockError: `Timeouts.connect`, `first_event` or `deadline` ran out.
+            ClockError: `Timeouts.connect`, `write`, `first_event`, `answer` or `deadline` ran out.
             EngineClosedError: The engine was stopped, before or meanwhile.
         """
         context = exchange.context
@@ -106,7 +106,7 @@ class Transport:
             raise context.stamp(EngineClosedError("the engine has been stopped", phase="not_sent"))
         if opened.session.closed:
             raise context.stamp(EngineClosedError("the session the engine was given has been closed", phase="not_sent"))
-        clock = context.clock
+        clock, timeouts = context.clock, context.timeouts
         attempt = Attempt(len(context.attempts) + 1, clock.monotonic())
         context.attempts.append(attempt)
         limit = _limit(exchange, opened.watchdog)
@@ -121,7 +121,7 @@ class Transport:
                     headers=exchange.headers,
                     allow_redirects=False,
                     raise_for_status=False,
-                    timeout=_client_timeout(context.timeouts.connect, opened.session is not self._given),
+                    timeout=client_timeout(timeouts.connect, timeouts.write, opened.session is not self._given),
                 )
                 attempt.status = response.status
                 attempt.request_id = response.headers.get("x-request-id")
@@ -165,20 +165,14 @@ class Transport:
         return self._given
 
 
-def _new_session(linger: Linger) -> aiohttp.ClientSession:
-    return aiohttp.ClientSession(
-        connector=Connector(linger),
+def _new_session(linger: Linger, watchdog: Watchdog) -> aiohttp.ClientSession:
+    session = aiohttp.ClientSession(
+        connector=Connector(linger, watchdog),
         cookie_jar=aiohttp.DummyCookieJar(),
         max_field_size=MAX_HEADER_BYTES,
     )
-
-
-@functools.lru_cache(maxsize=64)
-def _client_timeout(connect: float | None, is_own: bool) -> aiohttp.ClientTimeout:
-    """Only connecting is left to aiohttp's clocks. In a user's session they may count the wait for a slot of the pool
-    as well, so there each address has the time for itself.
-    """
-    return aiohttp.ClientTimeout(total=None, connect=connect if is_own else None, sock_connect=connect)
+    session._retry_connection = False  # it would send reads again by itself, and no ledger would know
+    return session
 
 
 def _data(body: bytes | None) -> bytes | io.BytesIO | None:
@@ -191,16 +185,16 @@ def _never() -> ModelEngineError:
 
 def _limit(exchange: Exchange, watchdog: Watchdog) -> TaskLimit:
     """Bounds connecting, writing the request and waiting for the head together."""
-    timeouts = exchange.context.timeouts
+    context = exchange.context
     now = watchdog.time()
-    left = exchange.context.time_left
+    left = context.time_left
     deadline = NEVER if left is None else now + left
-    silence = NEVER if timeouts.first_event is None else now + timeouts.first_event
+    seconds = context.timeouts.until_head(stream=context.stream)
+    silence = NEVER if seconds is None else now + seconds
 
     def make_error() -> ModelEngineError:
         if deadline <= silence:
             return DeadlineExceededError("the call took longer than its deadline allows", phase="no_answer")
-        seconds = timeouts.first_event
         return FirstEventTimeoutError(f"the gateway sent no answer within {seconds:g} s", phase="no_answer")
 
     return TaskLimit(watchdog, min(deadline, silence), make_error)
@@ -220,6 +214,7 @@ class TransportReply:
         self.attempt = attempt
         self.bytes = 0
         self.reads = 0
+        self.usage: UsageInfo | None = None
         self._transport = transport
         self._linger = opened.linger
         self._exchange = exchange
@@ -242,7 +237,7 @@ class TransportReply:
         left = exchange.context.time_left
         self._deadline = NEVER if left is None else now + left
         timeouts = exchange.context.timeouts
-        spans = (timeouts.first_event, timeouts.idle, timeouts.progress)
+        spans = (timeouts.until_head(stream=exchange.context.stream), timeouts.idle, timeouts.progress)
         # Nothing is re-armed per read, so this is the soonest that a limit set from now on can end.
         self._pace = min((span for span in spans if span is not None), default=NEVER)
         self._watch = opened.watchdog.watch(min(self._deadline, now + self._pace), weakly(self._check))
@@ -263,6 +258,10 @@ class TransportReply:
     @property
     def content(self) -> Any:
         return self._content
+
+    @property
+    def failure(self) -> ModelEngineError | None:
+        return self._failure
 
     @property
     def decoder(self) -> StreamDecoder | None:
@@ -342,7 +341,6 @@ class TransportReply:
         try:
             while self._failure is None and (data := await self._read()):
                 self.bytes += len(data)
-                self._progress_mark = self._paused_at
                 parts.append(data)
                 if self.bytes > (bound := self._transport.max_body_bytes):
                     raise ResponseTooLargeError(f"the body is larger than the {bound} bytes that are allowed for it")
@@ -350,6 +348,7 @@ class TransportReply:
                     break  # the usual case: the whole body came with the head
             if self._failure is None:
                 result = self._exchange.decoder(self._answer(b"".join(parts)))
+                self.usage = usage_of(result)
                 self.release()
                 return result
         except ModelEngineError as error:
@@ -401,6 +400,9 @@ class TransportReply:
         if chunks:
             self.reads += 1
             self._ready += chunks
+            # As a rule the counts come last; of a read in the middle they are only looked for at its end.
+            for chunk in chunks if decoder.finished or not data else chunks[-1:]:
+                self.usage = chunk.usage or self.usage
             if any(chunk.is_meaningful for chunk in chunks):
                 self._has_output = True
                 self._progress_mark = self._paused_at
@@ -476,10 +478,15 @@ class TransportReply:
         timeouts = self._exchange.context.timeouts
         limits: list[tuple[float, Callable[[], ModelEngineError]]] = [(self._deadline, self._deadline_error)]
         if self._waiting_since is not None:
-            silence = timeouts.idle if self._has_output else timeouts.first_event
-            if silence is not None:
-                limits.append((self._waiting_since + silence, self._silence_error))
-            if timeouts.progress is not None:
+            is_stream = self._exchange.context.stream
+            # A unary answer has no output before its end: both clocks of silence run once it has begun to come.
+            has_begun = self._has_output or (self.bytes > 0 and not is_stream)
+            until_head = timeouts.until_head(stream=is_stream)
+            if has_begun and timeouts.idle is not None:
+                limits.append((self._waiting_since + timeouts.idle, self._idle_error))
+            if not self._has_output and until_head is not None:
+                limits.append((self._waiting_since + until_head, self._first_event_error))
+            if is_stream and timeouts.progress is not None:
                 limits.append((self._progress_mark + timeouts.progress, self._progress_error))
         return limits
 
@@ -494,13 +501,14 @@ class TransportReply:
     def _deadline_error(self) -> ModelEngineError:
         return DeadlineExceededError("the call took longer than its deadline allows")
 
-    def _silence_error(self) -> ModelEngineError:
-        timeouts = self._exchange.context.timeouts
-        if self._has_output:
-            return IdleTimeoutError(f"the gateway fell silent for {timeouts.idle:g} s in the middle of the answer")
-        return FirstEventTimeoutError(
-            f"the gateway sent nothing for {timeouts.first_event:g} s before the first output"
-        )
+    def _idle_error(self) -> ModelEngineError:
+        seconds = self._exchange.context.timeouts.idle
+        return IdleTimeoutError(f"the gateway fell silent for {seconds:g} s in the middle of the answer")
+
+    def _first_event_error(self) -> ModelEngineError:
+        context = self._exchange.context
+        seconds = context.timeouts.until_head(stream=context.stream)
+        return FirstEventTimeoutError(f"the gateway sent nothing for {seconds:g} s before the first output")
 
     def _progress_error(self) -> ModelEngineError:
         seconds = self._exchange.context.timeouts.progress

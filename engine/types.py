@@ -11,13 +11,21 @@ from typing import Any, Literal, TypedDict
 
 import orjson
 
-from .errors import ConfigurationError, MalformedResponseError, Phase
+from .errors import ConfigurationError, MalformedResponseError, ModelEngineError, Phase
 
 Verdict = Literal["complete", "truncated", "filtered", "errored"]
 """How a stream ended.
 
 ``complete``: with its terminal mark, or a finish reason and a clean end. ``truncated``: without either. ``filtered``:
 a content filter ended it. ``errored``: with an error, ours or the gateway's.
+"""
+
+OnBreak = Literal["raise", "keep_partial", "restart"]
+"""What to do when a stream breaks off after output has come.
+
+``raise``: the error, with what had arrived in ``error.partial``. ``keep_partial``: end the stream as if it were
+complete; its summary says that it is not. ``restart``: send the request again, and give out a marker before what comes
+then.
 """
 
 UsageProvenance = Literal["reported", "replayed", "estimated", "absent"]
@@ -38,6 +46,10 @@ Messages = str | Mapping[str, Any] | Sequence[Mapping[str, Any]]
 """What a call takes: a text (one user message), one message, or a sequence of messages."""
 
 
+_FIRST_EVENT = 120.0  # seconds; queued and reasoning models are silent for a minute or two
+_ANSWER = 600.0  # seconds; reasoning answers of 265 and 532 s have been measured
+
+
 @dataclass(frozen=True, slots=True)
 class Timeouts:
     """The clocks of a call, all separate, all in seconds. `None` turns a clock off.
@@ -45,7 +57,11 @@ class Timeouts:
     Args:
         queue: Waiting for a slot of the engine, before anything is sent.
         connect: TCP and TLS handshake.
+        write: No byte of the request taken by the gateway, while some wait to be sent. In a session of the user's
+            `first_event` and `answer` bound the sending as well.
         first_event: Silence between the request and the first event. A comment or ping shows life and restarts it.
+        answer: Silence before a unary answer, which is the time the model takes for the whole of it. ``"auto"`` is
+            600 s, the openai SDK's bound, while `first_event` has its default, and else `first_event`.
         idle: Silence between two reads once output has begun.
         progress: No new content although bytes, pings or empty deltas keep coming.
         deadline: Everything, over all attempts and waits. Nothing extends it.
@@ -56,7 +72,9 @@ class Timeouts:
 
     queue: float | None = 60.0
     connect: float | None = 5.0  # Linux itself gives up on a SYN after more than two minutes
-    first_event: float | None = 120.0  # queued and reasoning models are silent for a minute or two
+    write: float | None = 60.0
+    first_event: float | None = _FIRST_EVENT
+    answer: float | Literal["auto"] | None = "auto"
     idle: float | None = 60.0
     progress: float | None = 300.0
     deadline: float | None = 1800.0  # reasoning answers of ten minutes have been measured
@@ -64,11 +82,22 @@ class Timeouts:
     def __post_init__(self) -> None:
         for name in self.__slots__:
             seconds = getattr(self, name)
-            if seconds is None:
+            if seconds is None or (name == "answer" and seconds == "auto"):
                 continue
             is_number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
             if not (is_number and 0 < seconds < float("inf")):
                 raise ConfigurationError(f"Timeouts.{name} is a positive number of seconds or None, not {seconds!r}")
+
+    def until_head(self, *, stream: bool) -> float | None:
+        """Seconds of silence between the request and the head of its answer. `None` for no bound.
+
+        A streamed answer sends its head when it starts, a unary one when it is finished.
+        """
+        if stream:
+            return self.first_event
+        if self.answer == "auto":
+            return _ANSWER if self.first_event == _FIRST_EVENT else self.first_event
+        return self.answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +236,22 @@ class Attempt:
     """Seconds waited after this attempt, before the next. `None` when there was no next."""
     why: str | None = None
     """Why it was, or was not, tried again."""
+    possibly_duplicated: bool = False
+    """Whether an earlier attempt may have run as well, and no idempotency key is known to have kept the gateway from
+    running it twice: the answer may have been paid for twice.
+    """
+
+
+class _Ledgered:
+    """What has a ledger."""
+
+    __slots__ = ()
+
+    @property
+    def possibly_duplicated(self) -> bool:
+        """Whether the request may have run more than once, see `Attempt.possibly_duplicated`."""
+        attempts: tuple[Attempt, ...] = self.attempts  # type: ignore[attr-defined]
+        return any(attempt.possibly_duplicated for attempt in attempts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +273,7 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
-class LLMResponse:
+class LLMResponse(_Ledgered):
     """A whole answer, from a unary call or accumulated from a stream.
 
     Two responses are equal when they say the same; what belongs to the transfer (ids, metadata, ledger) is not
@@ -315,6 +360,10 @@ class LLMResponseChunk:
     """Members of the event that have no name here."""
     choice_extra: Mapping[str, Any] | None = None
     """Members of the choice and its delta that have no name here."""
+    restart: int | None = None
+    """Of a marker alone: the stream broke off and begins anew, for the how many-th time. What came before it does not
+    belong to the answer that follows.
+    """
     head: ChunkHead = ChunkHead()
 
     def __init__(self, **fields: Any) -> None:
@@ -386,12 +435,13 @@ _COMPARED_CHUNK_FIELDS = (
     "tool_calls",
     "extra",
     "choice_extra",
+    "restart",
 )
 _CHUNK_FIELDS = frozenset((*_COMPARED_CHUNK_FIELDS, "head"))
 
 
 @dataclass(frozen=True, slots=True)
-class StreamSummary:
+class StreamSummary(_Ledgered):
     """What a stream was, once it is over; while it runs, what it is so far.
 
     Times are of the monotonic clock, in seconds.
@@ -413,6 +463,8 @@ class StreamSummary:
         idempotency_key: The key the request carried.
         governance: What the gateway decided.
         attempts: One `Attempt` for each request sent.
+        error: What broke it off. `None` while it runs and when it is complete.
+        restarts: How often it was begun anew after output had come.
     """
 
     verdict: Verdict | None
@@ -431,6 +483,8 @@ class StreamSummary:
     idempotency_key: str | None
     governance: Governance | None
     attempts: tuple[Attempt, ...]
+    error: ModelEngineError | None = None
+    restarts: int = 0
 
     @property
     def time_to_first_event(self) -> float | None:
@@ -441,7 +495,7 @@ class StreamSummary:
 
 
 @dataclass(frozen=True, slots=True)
-class EmbeddingResponse:
+class EmbeddingResponse(_Ledgered):
     """Vectors, in the order of the input.
 
     Args:

@@ -35,6 +35,14 @@ def read_usage(usage: Any) -> UsageInfo | None:
     )
 
 
+def usage_of(result: Any) -> UsageInfo | None:
+    """The counts of a decoded answer, typed or as it came. `None` where it has none."""
+    if isinstance(result, dict):
+        return read_usage(result.get("usage"))
+    usage = getattr(result, "usage", None)
+    return usage if isinstance(usage, UsageInfo) else None
+
+
 class _NotACountError(Exception):
     pass
 

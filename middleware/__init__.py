@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from .auth import Auth
+from .budget import RetryBudget
 from .classify import Classify
 from .idempotency import Idempotency
 from .policy import Backoff
@@ -12,7 +13,7 @@ from .stack import default_stack
 if TYPE_CHECKING:
     from .aiohttp_retry_policy import RetryAfterOptions
 
-__all__ = ["Auth", "Backoff", "Classify", "Idempotency", "Retry", "RetryAfterOptions", "default_stack"]
+__all__ = ["Auth", "Backoff", "Classify", "Idempotency", "Retry", "RetryAfterOptions", "RetryBudget", "default_stack"]
 
 
 def __getattr__(name: str) -> Any:

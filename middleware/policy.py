@@ -19,10 +19,12 @@ from penstock.engine.errors import (
     StreamTruncatedError,
     TransportError,
 )
-from penstock.engine.hints import should_retry
+from penstock.engine.hints import gateway_retries, should_retry
 
 Ambiguous = Literal["keyed", "never", "always"]
 """What to do when the first request may have run: send again only with an idempotency key, never, or always."""
+
+MAX_WAIT = 120.0  # seconds; the openai SDK's bound on Retry-After
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +53,13 @@ class Backoff:
 
     def interval(self, error: ModelEngineError, attempt: int) -> float:
         """The longest wait after the `attempt`-th attempt (1 is the first) failed with `error`, in seconds."""
-        is_throttled = isinstance(error, (RateLimitError, OverloadedError, IdempotencyInProgressError))
-        first = self.throttled if is_throttled else self.initial
+        first = self.throttled if is_throttled(error) else self.initial
         return float(min(self.maximum, first * 2 ** min(attempt - 1, 32)))
+
+
+def is_throttled(error: ModelEngineError) -> bool:
+    """Whether the gateway asks for less, so that an early repetition adds to the trouble."""
+    return isinstance(error, (RateLimitError, OverloadedError, IdempotencyInProgressError))
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +96,9 @@ class Policy(Protocol):
 class AttemptsPolicy:
     """The default: a number of attempts, the advice on the error, and `Backoff`.
 
+    Repetitions that the gateway says to have made behind its door count as attempts, unless it asks to come back
+    later: tries over tries multiply (Site Reliability Engineering, "Handling Overload").
+
     Args:
         max_attempts: Requests in all, the first included. 1 turns repetition off.
         backoff: The waits.
@@ -108,6 +117,9 @@ class AttemptsPolicy:
             return final
         if error.advice == "once" and attempt > 1:
             return "it has been tried once more already"
+        behind = gateway_retries(error.headers)
+        if behind and not error.retry_after and attempt + behind >= self.max_attempts:
+            return f"{attempt} attempts were made, and the gateway has tried again by itself"
         return f"{attempt} attempts were made" if attempt >= self.max_attempts else None
 
     async def wait(self, error: ModelEngineError, attempt: int) -> float:
@@ -130,28 +142,81 @@ def advised_against(error: ModelEngineError) -> str | None:
     )
 
 
-def forbidden(
-    error: ModelEngineError, *, repeatable: bool, keyed: bool, ambiguous: Ambiguous, once: bool = False
-) -> str | None:
-    """Why no policy may send again. `None` when it may.
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a decision depends on, beside the failure itself.
 
-    After output has come nothing is sent again, nor when the server says not to. When the first request may have run,
-    a second one can charge twice: it is sent only when it does no harm, or by the rule for ambiguous failures.
+    Args:
+        attempt: The attempt that failed; 1 is the first.
+        repeatable: Whether running the request twice does no harm.
+        keyed: Whether it carries an idempotency key that the gateway is not known to ignore.
+        once: Whether running it twice does harm whatever the rule.
+        restart: Whether the reader of a stream that broke off wants it from its beginning.
+        time_left: Seconds to the deadline. `None` when there is none.
+        budget: Tokens that are left for sending again.
+        price: Tokens that sending again would take.
+    """
+
+    attempt: int = 1
+    repeatable: bool = False
+    keyed: bool = False
+    once: bool = False
+    restart: bool = False
+    time_left: float | None = None
+    budget: float = math.inf
+    price: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What no policy can override.
+
+    Args:
+        max_wait: Seconds; the longest hint of a server to follow.
+        ambiguous: What to do when the first request may have run.
+    """
+
+    max_wait: float = MAX_WAIT
+    ambiguous: Ambiguous = "keyed"
+
+
+def decide(
+    error: ModelEngineError, facts: Facts, rules: Rules, *, gives_up: str | None, wait: float, jitter: float
+) -> Decision:
+    """Whether to send again, and when.
 
     Args:
         error: The failure.
-        repeatable: Whether running the request twice does no harm.
-        keyed: Whether it carries an idempotency key.
-        ambiguous: The rule.
-        once: Whether running it twice does harm whatever the rule.
+        facts: The circumstances.
+        rules: What holds whatever the policy says.
+        gives_up: Why the policy does not want to. `None` when it does.
+        wait: Seconds the policy would wait.
+        jitter: From 0 to 1, see `timed`.
     """
-    if error.phase == "after_output":
+    why = forbidden(error, facts, rules.ambiguous) or gives_up
+    if why is not None:
+        return Decision(False, why=why)
+    decision = timed(wait, error, max_wait=rules.max_wait, time_left=facts.time_left, jitter=jitter)
+    if decision.again and facts.price > facts.budget:
+        why = f"the retry budget is used up ({facts.budget:g} tokens are left, {facts.price:g} are needed)"
+        return Decision(False, decision.wait, why)
+    return decision
+
+
+def forbidden(error: ModelEngineError, facts: Facts, ambiguous: Ambiguous) -> str | None:
+    """Why no policy may send again. `None` when it may.
+
+    After output has come nothing is sent again that the reader has not asked for, nor when the server says not to.
+    When the first request may have run, a second one can charge twice: it is sent only when it does no harm, or by the
+    rule for ambiguous failures. Who asks for a restart has chosen to pay twice.
+    """
+    if error.phase == "after_output" and not facts.restart:
         return "output had already come"
     if should_retry(error.headers) is False:
         return "the server says not to send it again"
-    if once and not has_not_run(error):
+    if facts.once and not has_not_run(error):
         return "it may have run, and must not run twice"
-    if not may_have_run(error) or repeatable or ambiguous == "always" or (ambiguous == "keyed" and keyed):
+    if not may_have_run(error) or facts.repeatable or ambiguous == "always" or (ambiguous == "keyed" and facts.keyed):
         return None
     protection = "no idempotency key protects it" if ambiguous == "keyed" else "the rule is never to risk a second"
     return f"the first request may have run, and {protection}"

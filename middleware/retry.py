@@ -6,21 +6,39 @@ import random as _random
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from yarl import URL
+
 from penstock.engine.errors import ConfigurationError, ModelEngineError, ServerError, type_name
 from penstock.engine.exchange import PLAIN_SESSION, CallContext, context_of
 from penstock.engine.failures import FOREIGN, translate
 from penstock.engine.types import Attempt
 from penstock.engine.verdict import Answer
 
+from .budget import RetryBudget
 from .idempotency import is_keyed
 from .places import RETRY
-from .policy import Ambiguous, AttemptsPolicy, Backoff, Decision, Policy, checked_seconds, forbidden, timed
+from .policy import (
+    MAX_WAIT,
+    Ambiguous,
+    AttemptsPolicy,
+    Backoff,
+    Decision,
+    Facts,
+    Policy,
+    Rules,
+    checked_seconds,
+    decide,
+    forbidden,
+    has_not_run,
+    may_have_run,
+)
 
 if TYPE_CHECKING:
     from aiohttp_retry import RetryOptionsBase
     from tenacity import RetryCallState
 
-MAX_WAIT = 120.0  # seconds; the openai SDK's bound on Retry-After
+COUNT_HEADER = "X-Stainless-Retry-Count"
+"""How many attempts came before this one, as the openai SDK tells it; sent with repetitions."""
 
 
 class Retry:
@@ -35,8 +53,12 @@ class Retry:
     than the deadline leaves, the error is raised at once and carries the wait in ``retry_after``. A policy of the
     user's may be stricter than the server, and never laxer: told not to repeat, or to wait, no policy does otherwise.
 
-    Needs on the request: nothing. Adds: the waits and their reasons to the ledger. Runs the handler up to
-    `max_attempts` times, and releases a failed answer before it waits. Belongs inside `Idempotency` and outside
+    Repetitions are paid from a `RetryBudget`, so that a gateway in trouble is not asked three times as much. Each
+    tells the gateway how many came before it (``X-Stainless-Retry-Count``, the openai SDK's header), and repetitions
+    that a gateway says to have made by itself count as attempts.
+
+    Needs on the request: nothing. Adds: the count, and the waits and their reasons to the ledger. Runs the handler up
+    to `max_attempts` times, and releases a failed answer before it waits. Belongs inside `Idempotency` and outside
     `Auth` and `Classify`.
 
     On a plain aiohttp session an error event inside a success cannot be seen, and a body that can be read only once
@@ -56,6 +78,7 @@ class Retry:
         wait: tenacity's, in place of `backoff`.
         retry: tenacity's, in place of the advice of the verdict. It is asked with the typed error as the outcome.
         before_sleep: tenacity's, called before each wait.
+        budget: What repetitions are paid from. `None` makes one for each origin.
         random: Gives numbers from 0 to below 1.
 
     Raises:
@@ -76,14 +99,24 @@ class Retry:
         wait: Callable[[RetryCallState], float] | None = None,
         retry: Callable[[RetryCallState], bool | Awaitable[bool]] | None = None,
         before_sleep: Callable[[RetryCallState], Awaitable[None] | None] | None = None,
+        budget: RetryBudget | None = None,
         random: Callable[[], float] = _random.random,
     ) -> None:
         if max_attempts is not None and (type(max_attempts) is not int or max_attempts < 1):
             raise ConfigurationError(f"Retry(max_attempts=...) is a whole number from 1, not {max_attempts!r}")
         if ambiguous not in ("keyed", "never", "always"):
             raise ConfigurationError(f"Retry(ambiguous=...) is 'keyed', 'never' or 'always', not {ambiguous!r}")
-        self._max_wait = checked_seconds("Retry(max_wait=...)", max_wait)
-        self._ambiguous: Ambiguous = ambiguous
+        if backoff is not None and not isinstance(backoff, Backoff):
+            raise ConfigurationError(f"Retry(backoff=...) is a Backoff, not {backoff!r:.80}")
+        if budget is not None and not isinstance(budget, RetryBudget):
+            raise ConfigurationError(f"Retry(budget=...) is a RetryBudget, not {budget!r:.80}")
+        if not callable(random):
+            raise ConfigurationError(
+                f"Retry(random=...) is a function that gives numbers from 0 to 1, not {random!r:.80}"
+            )
+        self._rules = Rules(checked_seconds("Retry(max_wait=...)", max_wait), ambiguous)
+        self._budget = budget
+        self._budgets: dict[URL, RetryBudget] = {}
         self._random = random
         self._options = policy
         tenacity_objects = {"stop": stop, "wait": wait, "retry": retry, "before_sleep": before_sleep}
@@ -101,18 +134,22 @@ class Retry:
 
     async def __call__(self, request: Any, handler: Callable[[Any], Awaitable[Any]]) -> Any:
         context = context_of(request)
-        policy: Policy | None = None  # made after the first failure: a call that succeeds pays nothing for it
-        attempt = 0
+        course = _Course(request, context, self._budget_of(request.url))
+        if (broken := context.broken) is not None:  # the stream is wanted from its beginning: that is a repetition, too
+            context.broken = None
+            course.attempt = len(context.attempts)
+            decision = await self._decide(broken, course, restart=True)
+            if not decision.again:
+                raise context.stamp(broken)
+            await course.wait(broken, decision)
         while True:
-            attempt += 1
+            course.attempt += 1
             reply, raised, error = await self._attempt(request, handler, context)
+            course.note(error)
             if error is None:
                 return reply
             try:
-                policy = policy or self._start(request, context)
-                decision = await self._decide(error, attempt, request, context, policy)
-                if context.attempts:  # there are none when it failed on the way to the first
-                    context.attempts[-1].why = decision.why
+                decision = await self._decide(error, course)
                 if not decision.again:
                     if raised is None:
                         return reply
@@ -120,12 +157,9 @@ class Retry:
             except BaseException:
                 _release(reply)
                 raise
-            if context.attempts:
-                context.attempts[-1].wait = decision.wait
             _release(reply)
             del reply, raised  # a failed answer is not held over the wait
-            await policy.before_sleep(error, attempt, decision.wait)
-            await context.clock.sleep(decision.wait)
+            await course.wait(error, decision)
 
     async def _attempt(
         self, request: Any, handler: Callable[[Any], Awaitable[Any]], context: CallContext
@@ -166,24 +200,81 @@ class Retry:
             return context.stamp(error)
         return None
 
-    async def _decide(
-        self, error: ModelEngineError, attempt: int, request: Any, context: CallContext, policy: Policy
-    ) -> Decision:
-        why = forbidden(
-            error,
-            repeatable=context.operation.repeatable,
-            keyed=context.operation.keys != "ignored" and is_keyed(request, context),
-            ambiguous=self._ambiguous,
-            once=context.operation.once,
+    async def _decide(self, error: ModelEngineError, course: _Course, *, restart: bool = False) -> Decision:
+        """Whether to send again, with the reason written into the ledger."""
+        course.policy = course.policy or self._start(course.request, course.context)
+        facts, attempt = course.facts(error, restart=restart), course.attempt
+        gives_up = forbidden(error, facts, self._rules.ambiguous)
+        if gives_up is None and getattr(course.request.body, "consumed", False):  # a generator, on a plain session
+            gives_up = "the body of the request can be read only once"
+        if gives_up is None:
+            gives_up = await course.policy.gives_up(error, attempt)
+        wait = jitter = 0.0
+        if gives_up is None:
+            wait, jitter = await course.policy.wait(error, attempt), self._random()
+        decision = decide(error, facts, self._rules, gives_up=gives_up, wait=wait, jitter=jitter)
+        if course.context.attempts:  # there are none when it failed on the way to the first
+            course.context.attempts[-1].why = decision.why
+        return decision
+
+    def _budget_of(self, url: URL) -> RetryBudget:
+        if self._budget is not None:
+            return self._budget
+        origin = url.origin()
+        budget = self._budgets.get(origin)
+        if budget is None:
+            budget = self._budgets[origin] = RetryBudget()
+        return budget
+
+
+class _Course:
+    """The attempts of one call, as they go."""
+
+    __slots__ = ("_budget", "_is_doubtful", "_paid", "attempt", "context", "policy", "request")
+
+    def __init__(self, request: Any, context: CallContext, budget: RetryBudget) -> None:
+        self.request = request
+        self.context = context
+        self.attempt = 0
+        self.policy: Policy | None = None  # made after the first failure: a call that succeeds pays nothing for it
+        self._budget = budget
+        self._paid: float | None = None  # tokens, for the last repetition
+        self._is_doubtful = False  # whether an attempt may have run whose answer did not come
+
+    def facts(self, error: ModelEngineError, *, restart: bool) -> Facts:
+        operation = self.context.operation
+        return Facts(
+            self.attempt,
+            repeatable=operation.repeatable,
+            keyed=operation.keys != "ignored" and is_keyed(self.request, self.context),
+            once=operation.once,
+            restart=restart,
+            time_left=self.context.time_left,
+            budget=self._budget.left,
+            price=self._budget.price(error),
         )
-        if why is None and getattr(request.body, "consumed", False):  # a generator, on a plain session
-            why = "the body of the request can be read only once"
-        if why is None:
-            why = await policy.gives_up(error, attempt)
-        if why is not None:
-            return Decision(False, why=why)
-        wait = await policy.wait(error, attempt)
-        return timed(wait, error, max_wait=self._max_wait, time_left=context.time_left, jitter=self._random())
+
+    def note(self, error: ModelEngineError | None) -> None:
+        """An attempt is over: with an answer, or with this failure."""
+        if self._is_doubtful and self.context.attempts and (error is None or not has_not_run(error)):
+            self.context.attempts[-1].possibly_duplicated = True
+        if error is None:
+            self._budget.give_back(self._paid)
+
+    async def wait(self, error: ModelEngineError, decision: Decision) -> None:
+        """Prepare the next attempt, and wait for its time."""
+        context, operation = self.context, self.context.operation
+        if context.attempts:
+            context.attempts[-1].wait = decision.wait
+        is_protected = operation.repeatable or (operation.keys == "honoured" and is_keyed(self.request, context))
+        self._is_doubtful |= not is_protected and (may_have_run(error) or error.phase == "after_output")
+        if context.notes.setdefault(COUNT_HEADER, COUNT_HEADER not in self.request.headers):
+            self.request.headers[COUNT_HEADER] = str(self.attempt)
+        self._paid = self._budget.price(error)
+        self._budget.take(self._paid)
+        assert self.policy is not None
+        await self.policy.before_sleep(error, self.attempt, decision.wait)
+        await context.clock.sleep(decision.wait)
 
 
 def _release(reply: Any) -> None:

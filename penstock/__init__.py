@@ -33,7 +33,7 @@ if TYPE_CHECKING:
         ToolCall,
         UsageInfo,
     )
-    from .middleware import Auth, Backoff, Classify, Idempotency, Retry, RetryAfterOptions, default_stack
+    from .middleware import Auth, Backoff, Classify, Idempotency, Retry, RetryAfterOptions, RetryBudget, default_stack
 
 __version__ = "0.1.0"
 
@@ -61,6 +61,7 @@ __all__ = [
     "OpenAI",
     "Retry",
     "RetryAfterOptions",
+    "RetryBudget",
     "SSEDecoder",
     "ServerSentEvent",
     "StreamSummary",
@@ -97,6 +98,7 @@ _HOMES = {
     "OpenAI": ".engine.engines",
     "Retry": ".middleware",
     "RetryAfterOptions": ".middleware",
+    "RetryBudget": ".middleware",
     "SSEDecoder": ".engine.sse",
     "ServerSentEvent": ".engine.sse",
     "StreamSummary": ".engine.types",

@@ -16,7 +16,7 @@ from .project import modules
 PUBLIC = """
 NIM Atrium Attempt Auth Backoff ChatStream Classify EmbeddingResponse Governance Health Idempotency Keeptrusts
 LLMResponse LLMResponseChunk ModelConfig ModelEngine ModelEngineError ModelInfo Modelgov OmniGate OpenAI Retry
-RetryAfterOptions SSEDecoder ServerSentEvent StreamSummary StreamTruncatedError Timeouts ToolCall UsageInfo
+RetryAfterOptions RetryBudget SSEDecoder ServerSentEvent StreamSummary StreamTruncatedError Timeouts ToolCall UsageInfo
 __version__ default_stack errors
 """
 

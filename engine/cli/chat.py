@@ -38,13 +38,14 @@ EPILOG = """\
 --json writes JSON lines to stdout and nothing else. One for each chunk, with
 received_s (seconds since the call), index, and the fields that it has of
   delta_content delta_reasoning delta_refusal delta_tool_calls tool_calls
-  finish_reason usage role logprobs extra choice_extra
+  finish_reason usage role logprobs extra choice_extra restart
 With --no-stream the whole answer is one chunk. The last line is
 {"summary": {...}} with all of
   verdict finish_reason usage usage_provenance duration_s
   time_to_first_event_s time_to_first_content_s output_tokens_per_s
   chunks reads bytes request_id gateway_request_id idempotency_key
-  attempts [{number started_s ended_s status request_id error phase wait_s why}]
+  attempts [{number started_s ended_s status request_id error phase wait_s why
+  possibly_duplicated}]
   error {class message status code type param phase advice retry_after_s
   request_id}
 where null is what is not known; times are seconds since the call.
@@ -68,6 +69,7 @@ _CHUNK_FIELDS = (
     "logprobs",
     "extra",
     "choice_extra",
+    "restart",
 )
 
 

@@ -151,6 +151,7 @@ class CallReport:
             "phase": attempt.phase,
             "wait_s": attempt.wait,
             "why": attempt.why,
+            "possibly_duplicated": attempt.possibly_duplicated,
         }
 
 

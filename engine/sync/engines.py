@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from .. import engines
 from ..clock import Clock
 from ..credential import KeySource
-from ..types import Timeouts
+from ..types import OnBreak, Timeouts
 from .loop_thread import LoopFactory
 from .model_engine import ModelEngine
 from .operations import ModelgovOperations, OmniGateOperations
@@ -29,6 +29,8 @@ class EngineOptions(TypedDict, total=False):
     timeouts: Timeouts | None
     params: Mapping[str, Any] | None
     default_headers: Mapping[str, str] | None
+    on_break: OnBreak
+    allow_http: bool
     session: Callable[[], aiohttp.ClientSession] | None
     clock: Clock
     loop_factory: LoopFactory | None

@@ -14,7 +14,7 @@ from collections.abc import Callable, Coroutine
 from contextvars import copy_context
 from typing import Any, Generic, TypeVar
 
-from ..errors import EngineClosedError, EngineStateError, WrongEventLoopError
+from ..errors import EngineClosedError, EngineStateError, ForkedProcessError, WrongEventLoopError
 
 T = TypeVar("T")
 
@@ -65,7 +65,7 @@ class LoopThread:
 
         Raises:
             EngineClosedError: The loop was stopped, before or meanwhile.
-            EngineStateError: This is a forked child.
+            ForkedProcessError: This is a forked child.
             WrongEventLoopError: An event loop runs in this thread, which the wait would stop.
         """
         call = _Call(coroutine)
@@ -105,7 +105,7 @@ class LoopThread:
     def check_usable(self) -> None:
         """Raise what `run` would raise, here and now."""
         if self.is_inherited:
-            raise EngineStateError("the engine was started before this process was forked: make one in the child")
+            raise ForkedProcessError("the engine was started in another process, before this one was forked")
         refuse_inside_loop()
         if self._is_shut:
             raise EngineClosedError("the engine has been stopped")

@@ -13,7 +13,7 @@ from ..credential import KeySource
 from ..exchange import Operation
 from ..gateways import Gateway, Request
 from ..model_engine import ModelEngine as AsyncModelEngine
-from ..types import EmbeddingResponse, Health, LLMResponse, Messages, ModelInfo, Timeouts
+from ..types import EmbeddingResponse, Health, LLMResponse, Messages, ModelInfo, OnBreak, Timeouts
 from .loop_thread import LoopFactory
 from .stream import ChatStream
 from .twin import Twin
@@ -47,6 +47,10 @@ class ModelEngine(Twin):
         timeouts: The clocks. `None` is `Timeouts()`, with the configuration's ``timeout`` and ``timeout_connect``.
         params: Defaults of the request body, over the configuration's.
         default_headers: Headers of every request, over those the engine sets.
+        on_break: What to do when a stream breaks off after output: raise, keep what came, or begin anew; see
+            `penstock.ChatStream`.
+        allow_http: Whether a key may go over plain ``http://`` to another machine, where everybody on the way can
+            read it.
         session: A function that makes a session to use as it is, with its proxies, TLS and limits. It is called on the
             engine's loop at each start, and what it made is closed at the stop. `None` makes one.
         clock: Where time comes from.
@@ -67,6 +71,8 @@ class ModelEngine(Twin):
         timeouts: Timeouts | None = None,
         params: Mapping[str, Any] | None = None,
         default_headers: Mapping[str, str] | None = None,
+        on_break: OnBreak = "raise",
+        allow_http: bool = False,
         session: Callable[[], aiohttp.ClientSession] | None = None,
         clock: Clock = SYSTEM_CLOCK,
         loop_factory: LoopFactory | None = None,
@@ -81,6 +87,8 @@ class ModelEngine(Twin):
             timeouts=timeouts,
             params=params,
             default_headers=default_headers,
+            on_break=on_break,
+            allow_http=allow_http,
             session=session,
             clock=clock,
             loop_factory=loop_factory,

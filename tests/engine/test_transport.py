@@ -33,6 +33,7 @@ from penstock.engine.errors import (
     ResponseTooLargeError,
     StreamTruncatedError,
     TLSError,
+    WriteTimeoutError,
 )
 from penstock.engine.transport import Transport
 from penstock.testing import Gateway, Script, answer, fail, reset, stall
@@ -57,7 +58,7 @@ def once(url: str, **options: Any) -> ModelEngine:
 
 def clocks(**seconds: float | None) -> Timeouts:
     """Only the given clocks."""
-    off: dict[str, Any] = dict.fromkeys(("queue", "connect", "first_event", "idle", "progress", "deadline"))
+    off: dict[str, Any] = {name: None for name in Timeouts.__slots__ if name != "answer"}
     return Timeouts(**{**off, **seconds})
 
 
@@ -623,8 +624,12 @@ async def test_interim_answers_without_end_stop_at_the_first_event_clock(call: C
 @pytest.mark.skipif(not FILES.exists(), reason="the system does not list open files")
 @pytest.mark.parametrize(
     ("timeouts", "expected"),
-    [(clocks(first_event=5 * SHORT), FirstEventTimeoutError), (clocks(deadline=5 * SHORT), DeadlineExceededError)],
-    ids=["first event", "deadline"],
+    [
+        (clocks(write=3 * SHORT), WriteTimeoutError),
+        (clocks(first_event=5 * SHORT), FirstEventTimeoutError),
+        (clocks(deadline=5 * SHORT), DeadlineExceededError),
+    ],
+    ids=["write", "first event", "deadline"],
 )
 async def test_an_upload_that_nobody_reads_ends_and_frees_its_connection(
     timeouts: Timeouts, expected: type[ModelEngineError]
@@ -643,6 +648,30 @@ async def test_an_upload_that_nobody_reads_ends_and_frees_its_connection(
         assert (type(error), error.phase) == (expected, "no_answer")
         await asyncio.sleep(0.02)
         assert open_sockets() == before + 1  # the server's end, which reads nothing yet
+        ended.set()
+        await server.until_closed()
+
+
+async def test_an_upload_that_is_read_slowly_is_not_given_up() -> None:
+    async def talk(connection: Connection) -> None:
+        for _ in range(5):  # longer than the clock together, and never below what counts as drained
+            await connection.read(4 << 20)  # more than the system keeps on the way
+            await asyncio.sleep(SHORT)
+        await connection.read(9_000_000)
+        await connection.send(b"HTTP/1.1 400 Bad\r\ncontent-length: 0\r\n\r\n")
+
+    async with RawServer(talk) as server, once(server.url, timeouts=clocks(write=2 * SHORT)) as engine:
+        assert (await failure(engine.chat_completion("x" * 30_000_000))).status == 400
+
+
+async def test_an_answer_before_the_upload_is_read_is_an_answer() -> None:
+    async def talk(connection: Connection) -> None:
+        await connection.send(b"HTTP/1.1 413 Too Large\r\ncontent-length: 0\r\n\r\n")
+        await ended.wait()
+
+    ended = asyncio.Event()
+    async with RawServer(talk) as server, once(server.url, timeouts=clocks(write=2 * SHORT)) as engine:
+        assert (await failure(engine.chat_completion("x" * 30_000_000))).status == 413
         ended.set()
         await server.until_closed()
 

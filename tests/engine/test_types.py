@@ -143,3 +143,19 @@ def test_time_to_first_event_counts_from_the_call() -> None:
     nothing: dict[str, Any] = dict.fromkeys(StreamSummary.__slots__)
     assert StreamSummary(**{**nothing, "started": 1.0, "first_event": 3.5}).time_to_first_event == 2.5
     assert StreamSummary(**{**nothing, "started": 1.0}).time_to_first_event is None
+
+
+@pytest.mark.parametrize(
+    "timeouts, unary, streamed",
+    [
+        (Timeouts(), 600, 120),
+        (Timeouts(first_event=5), 5, 5),
+        (Timeouts(first_event=None), None, None),
+        (Timeouts(answer=30), 30, 120),
+        (Timeouts(first_event=5, answer=None), None, 5),
+    ],
+)
+def test_a_unary_answer_may_take_longer_than_the_first_event(
+    timeouts: Timeouts, unary: float | None, streamed: float | None
+) -> None:
+    assert (timeouts.until_head(stream=False), timeouts.until_head(stream=True)) == (unary, streamed)

@@ -25,7 +25,7 @@ from penstock.engine.errors import (
     ServerError,
     StreamTruncatedError,
 )
-from penstock.middleware.policy import AttemptsPolicy, Backoff, Decision, advised_against, forbidden, timed
+from penstock.middleware.policy import AttemptsPolicy, Backoff, Decision, Facts, advised_against, forbidden, timed
 
 seconds = st.floats(0, 1e6)
 shares = st.floats(0, 1, exclude_max=True)
@@ -124,13 +124,13 @@ HAS_NOT_RUN = [
 def test_what_may_have_run_is_sent_again_by_the_rule(
     error: ModelEngineError, repeatable: bool, keyed: bool, ambiguous: Any, why: str | None
 ) -> None:
-    assert forbidden(error, repeatable=repeatable, keyed=keyed, ambiguous=ambiguous) == why
+    assert forbidden(error, Facts(repeatable=repeatable, keyed=keyed), ambiguous) == why
 
 
 @pytest.mark.parametrize("error", HAS_NOT_RUN)
 @pytest.mark.parametrize("ambiguous", ["keyed", "never", "always"])
 def test_what_has_not_run_may_be_sent_again_without_a_key(error: ModelEngineError, ambiguous: Any) -> None:
-    assert forbidden(error, repeatable=False, keyed=False, ambiguous=ambiguous) is None
+    assert forbidden(error, Facts(), ambiguous) is None
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_what_has_not_run_may_be_sent_again_without_a_key(error: ModelEngineErro
     ],
 )
 def test_no_rule_sends_again_after_output_or_against_the_servers_word(error: ModelEngineError, why: str) -> None:
-    assert forbidden(error, repeatable=True, keyed=True, ambiguous="always") == why
+    assert forbidden(error, Facts(repeatable=True, keyed=True), "always") == why
 
 
 @pytest.mark.parametrize(
