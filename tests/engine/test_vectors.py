@@ -96,7 +96,10 @@ CLASSES: dict[str, tuple[type[ModelEngineError], ...]] = {
     "ValueError": (ConfigurationError,),
 }
 
-NOT_COMPARED = {"accept", "accept-encoding", "connection", "content-length", "host", "transfer-encoding", "user-agent"}
+NOT_COMPARED = {
+    *("accept", "accept-encoding", "connection", "content-length", "host", "transfer-encoding", "user-agent"),
+    "x-stainless-retry-count",  # our repetitions say how many came before them
+}
 
 
 class Server:
