@@ -111,6 +111,11 @@ class SSEDecoder:
         """Bytes received of the event that is not finished yet: its whole lines, and the line that has no end."""
         return self._event_bytes + len(self._lines.unfinished)
 
+    @property
+    def is_between_events(self) -> bool:
+        """Whether the next byte begins an event: nothing is kept of what came before that could change it."""
+        return not self._event_bytes and self._lines.is_empty and self._failure is None and not self._closed
+
     def feed(self, data: bytes) -> list[ServerSentEvent]:
         """Take the next bytes of the stream and return the events they complete, oldest first.
 
@@ -264,6 +269,11 @@ class _LineBuffer:
         self.unfinished = bytearray()  # the bytes after the last line end
         self._start: bytes | None = b""  # the stream's first bytes, as long as they may be part of a byte order mark
         self._after_cr = False  # the last byte was a CR, whose line has ended: an LF now belongs to it
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the next byte begins a line, whatever came before."""
+        return not self.unfinished and self._start is None and not self._after_cr
 
     def push(self, data: bytes) -> bytes:
         """Take a read and return the lines it completes, each with its LF."""

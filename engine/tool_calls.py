@@ -111,6 +111,44 @@ class ToolCallIndexer:
             self._by_id[said, call_id] = call
         return call
 
+    def repetition(self, fragment: Any) -> ArgumentPieces | None:
+        """What further fragments have in common with this one, which has been read, when only their arguments differ.
+
+        `None` when it has a name or an id, so that the next one may begin a call.
+        """
+        if not isinstance(fragment, dict) or not isinstance(fragment.get("function"), dict):
+            return None
+        named = fragment.get("id") or fragment["function"].get("name") or fragment.get("custom")
+        said = fragment.get("index")
+        call = self._last.get(said)
+        if named or call is None:
+            return None
+        return ArgumentPieces(self, said, call, fragment.get("type") or None)
+
+    def is_last(self, said: int | None, call: _KnownCall) -> bool:
+        """Whether a fragment without id and name belongs to this call."""
+        return self._last.get(said) is call
+
+
+class ArgumentPieces:
+    """Fragments that have nothing but further arguments of one call."""
+
+    def __init__(self, indexer: ToolCallIndexer, said: int | None, call: _KnownCall, kind: str | None) -> None:
+        self._indexer = indexer
+        self._said = said
+        self._call = call
+        self._kind = kind
+
+    def hold(self) -> bool:
+        """Whether such a fragment would still belong to the call."""
+        return self._indexer.is_last(self._said, self._call)
+
+    def deltas(self, arguments: list[str]) -> list[ToolCallDelta]:
+        index, kind = self._call.index, self._kind
+        deltas = [ToolCallDelta(index, None, None, piece, kind) for piece in arguments]
+        self._indexer.assembler.add(deltas)
+        return deltas
+
 
 class _KnownCall:
     __slots__ = ("id", "index", "name")

@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-from ..decode import decode_completion, read_object, stream_decoder
+from ..body import read_object
+from ..decode import decode_completion, stream_decoder
 from ..errors import (
     Advice,
     AuthenticationError,

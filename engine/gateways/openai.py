@@ -8,7 +8,8 @@ import struct
 from collections.abc import Mapping
 from typing import Any
 
-from ..decode import decode_completion, excerpt, read_object, stream_decoder
+from ..body import excerpt, read_object
+from ..decode import decode_completion, stream_decoder
 from ..errors import InvalidRequestError, MalformedResponseError
 from ..exchange import Operation, StreamDecoder
 from ..members import list_of, text_of, whole_of

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from penstock.engine.decode import ChatDecoder, decode_completion, read_object, stream_decoder
+from penstock.engine.body import read_object
+from penstock.engine.decode import ChatDecoder, decode_completion, stream_decoder
 from penstock.engine.errors import (
     EmptyResponseError,
     EventTooLargeError,

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from ...decode import ForeignBody, excerpt, read_object
+from ...body import excerpt, read_object
+from ...decode import ForeignBody
 from ...errors import (
     Advice,
     InvalidRequestError,

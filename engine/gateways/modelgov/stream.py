@@ -12,9 +12,11 @@ from typing import Any
 
 import orjson
 
-from ...decode import MAX_START_BYTES, EventDecoder
+from ...body import MAX_START_BYTES
 from ...errors import EmptyResponseError, MalformedResponseError, ModelEngineError
+from ...event_decoder import EventDecoder
 from ...members import text_of
+from ...repetition import Repetition, TextRepetition
 from ...types import ChunkHead, LLMResponseChunk
 from ...verdict import Answer, JudgeEvent, plain_headers, read_complaint
 from .record import AUDIT_HEADER, governance_of, governance_of_error, usage_of
@@ -37,7 +39,7 @@ class ModelgovStreamDecoder(EventDecoder):
 
     def __init__(self, head: Answer, judge: JudgeEvent) -> None:
         super().__init__(head, judge=judge)
-        self._chunk_head = ChunkHead(head.headers.get(AUDIT_HEADER), response_headers=plain_headers(head.headers))
+        self._text_head = ChunkHead(head.headers.get(AUDIT_HEADER), response_headers=plain_headers(head.headers))
 
     def _read(self, data: str) -> list[LLMResponseChunk]:
         """The chunks of a payload. What is no object is text; what begins as one and is none was broken on the way."""
@@ -48,12 +50,21 @@ class ModelgovStreamDecoder(EventDecoder):
                 raise MalformedResponseError(f"an event of the stream is not JSON: {error}") from None
             payload = None
         if not isinstance(payload, dict):
-            return [LLMResponseChunk(delta_content=data, head=self._chunk_head)]
+            return [LLMResponseChunk(delta_content=data, head=self._text_head)]
         if payload.get("error") is not None:
             raise self._judged(data)
         if payload.get("choices") is not None:
             return self._reader.read(payload, "delta")
         return self._frame(payload)
+
+    def _repetition_of(self, payload: dict[str, Any]) -> Repetition | None:
+        if payload.keys() != {"delta"}:
+            return None
+        return TextRepetition(("delta",), self._text_head, "delta_content", {})
+
+    @property
+    def _chunk_head(self) -> ChunkHead:
+        return self._text_head
 
     def _frame(self, payload: dict[str, Any]) -> list[LLMResponseChunk]:
         fields: dict[str, Any] = {}
@@ -67,13 +78,13 @@ class ModelgovStreamDecoder(EventDecoder):
                 fields["usage"] = usage
         elif extra := {name: value for name, value in payload.items() if name not in _TEXT_NAMES}:
             fields["extra"] = extra
-        return [LLMResponseChunk(**fields, head=self._chunk_head)] if fields else []
+        return [LLMResponseChunk(**fields, head=self._text_head)] if fields else []
 
     def _note_done(self, frame: dict[str, Any]) -> None:
         self.finished = True  # the [DONE] after it tells nothing more
         self.governance = governance_of(self._head.headers, frame)
-        model, request_id, before = frame.get("model"), frame.get("requestId"), self._chunk_head
-        self._chunk_head = ChunkHead(
+        model, request_id, before = frame.get("model"), frame.get("requestId"), self._text_head
+        self._text_head = ChunkHead(
             request_id if isinstance(request_id, str) else before.request_id,
             model if isinstance(model, str) else before.model,
             response_headers=before.response_headers,

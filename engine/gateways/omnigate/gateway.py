@@ -8,7 +8,8 @@ from functools import partial
 from typing import Any
 
 from ...accumulate import Accumulator
-from ...decode import ForeignBody, excerpt, read_object, stream_decoder
+from ...body import excerpt, read_object
+from ...decode import ForeignBody, stream_decoder
 from ...errors import (
     Advice,
     BudgetExceededError,

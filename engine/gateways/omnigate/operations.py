@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ...decode import excerpt, read_object
+from ...body import excerpt, read_object
 from ...errors import InvalidRequestError, MalformedResponseError
 from ...members import kind_of
 from ...types import LLMResponse, Messages

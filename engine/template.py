@@ -1,0 +1,188 @@
+"""The constant text around the one string that changes from event to event, and the reading of that string alone.
+
+Most events of a model's stream differ in a single JSON string:
+
+    data: {"id":"c-1","choices":[{"index":0,"delta":{"content":" prime"},"finish_reason":null}]}
+    |------------------------- head --------------------------|-hole-|---------- tail ----------|
+
+A template is learned from one whole event. As long as events have the same head and tail, character for character, it
+is enough to scan the string in between, with the scanner that `json` itself uses, and to compare what follows with the
+tail and the next head at once. That is sound because
+
+* the text before the hole is the same, so a JSON parser is in the same state there, waiting for a string;
+* the scanner ends at the string's own closing quote, refuses what no JSON string may have, line ends among it, and
+  unescapes the rest; the one thing that it lets through and the general decoder does not, a lone surrogate, is looked
+  for;
+* the text after it is the same, so the parser ends in the same state, and the event at the same blank line;
+* that the hole is where it seems to be is proved when the template is learned: with another string in its place the
+  event decodes to the same object, but for that member.
+
+So an event that fits decodes to the learned object with another text, and what the decoder made of the learned object
+holds for it, too, as far as it does not depend on what came in between: that is the decoder's matter. What does not fit
+is not touched.
+
+A second hole is for OpenAI's ``obfuscation``, a padding that is thrown away.
+"""
+
+from __future__ import annotations
+
+import re
+from itertools import islice
+from json.decoder import scanstring  # type: ignore[attr-defined]
+from typing import Any
+
+import orjson
+
+Path = tuple["str | int", ...]
+"""Where a member stands in a decoded object: names and positions, from the outside in."""
+
+_PADDING: Path = ("obfuscation",)
+_LONGEST = 16 * 1024  # characters of an event to learn from; longer ones are not repeated by the thousand
+_MOST_PLACES = 8  # at which a member's name may stand in an event before the search is given up
+_PROBE = "a text that no event has"
+
+
+class Template:
+    """What is constant in the events of a stream.
+
+    Args:
+        head: Text of an event up to and including the opening quote of the hole.
+        tail: Text after its closing quote, up to and including the blank line, or to the padding's opening quote.
+        rest: Text after the padding's closing quote, up to and including the blank line. `None` without a padding.
+    """
+
+    __slots__ = ("_head", "_joint", "_rest", "_tail")
+
+    def __init__(self, head: str, tail: str, rest: str | None = None) -> None:
+        self._head = head
+        self._tail = tail
+        self._rest = rest
+        self._joint = (tail if rest is None else rest) + head
+
+    @classmethod
+    def learn(cls, event: str, path: Path) -> Template | None:
+        """The template of an event. `None` when it is not one line of data, or the hole cannot be found for certain.
+
+        Args:
+            event: The text of the event, with its blank line.
+            path: Where the string stands that changes.
+        """
+        if not (event.startswith("data:") and event.endswith("\n\n")) or len(event) > _LONGEST:
+            return None
+        if "\n" in event[:-2] or "\r" in event:
+            return None
+        hole = _place_of(event, path)
+        if hole is None:
+            return None
+        start, end = hole
+        padding = _place_of(event, _PADDING) if f'"{_PADDING[0]}"' in event else None
+        if padding is None:
+            return cls(event[:start], event[end:])
+        if padding[0] < end:
+            return None
+        return cls(event[:start], event[end : padding[0]], event[padding[1] :])
+
+    def read(self, text: str, start: int) -> tuple[list[str], int]:
+        """The strings in the hole, of the events from `start` on as far as they fit, and where the first one begins
+        that does not.
+
+        Args:
+            text: Whole events.
+            start: Where an event begins.
+        """
+        strings: list[str] = []
+        head, joint, append, scan = self._head, self._joint, strings.append, scanstring
+        if not text.startswith(head, start):
+            return strings, start
+        if self._rest is not None:
+            return self._read_padded(text, start)
+        at, step, is_doubtful = start + len(head), len(joint), _may_have_surrogates(text)
+        try:
+            while True:
+                string, end = scan(text, at, True)
+                if is_doubtful and not _is_encodable(string):
+                    break
+                if text[end : end + step] == joint:  # a slice is cheaper than startswith() with a position
+                    append(string)
+                    at = end + step
+                elif text.startswith(self._tail, end):
+                    append(string)
+                    return strings, end + len(self._tail)
+                else:
+                    break
+        except ValueError:
+            pass  # no JSON string: the general decoder says what is wrong with it
+        return strings, at - len(head)
+
+    def _read_padded(self, text: str, start: int) -> tuple[list[str], int]:
+        """As `read`, of events that have a padding."""
+        strings: list[str] = []
+        head, tail, joint, rest, scan = self._head, self._tail, self._joint, self._rest or "", scanstring
+        at, size, step, is_doubtful = start + len(head), len(tail), len(joint), _may_have_surrogates(text)
+        try:
+            while True:
+                string, end = scan(text, at, True)
+                if text[end : end + size] != tail:
+                    break
+                padding, end = scan(text, end + size, True)
+                if is_doubtful and not (_is_encodable(string) and _is_encodable(padding)):
+                    break
+                if text[end : end + step] == joint:
+                    strings.append(string)
+                    at = end + step
+                elif text.startswith(rest, end):
+                    strings.append(string)
+                    return strings, end + len(rest)
+                else:
+                    break
+        except ValueError:
+            pass
+        return strings, at - len(head)
+
+
+def _place_of(event: str, path: Path) -> tuple[int, int] | None:
+    """Where in an event the string under this path stands: after its opening quote, after its closing one. `None` when
+    there is none, or it cannot be told from others.
+    """
+    try:
+        decoded = orjson.loads(event[5:])
+        string = _member(decoded, path)
+        if not isinstance(string, str):
+            return None
+        for match in islice(re.finditer(rf'"{path[-1]}"[ \t]*:[ \t]*"', event), _MOST_PLACES):
+            start = match.end()
+            found, end = scanstring(event, start, True)
+            if found == string and _is_proved(event, decoded, path, start, end):
+                return start, end
+    except (ValueError, LookupError, TypeError):
+        pass
+    return None
+
+
+def _is_proved(event: str, decoded: Any, path: Path, start: int, end: int) -> bool:
+    """Whether another string in this place changes this member, and nothing else."""
+    probed = orjson.loads(f"{event[5:start]}{_PROBE}{event[end - 1 :]}")
+    owner, name = _member(probed, path[:-1]), path[-1]
+    if owner[name] != _PROBE:
+        return False
+    owner[name] = _member(decoded, path)
+    return bool(probed == decoded)
+
+
+def _member(decoded: Any, path: Path) -> Any:
+    for step in path:
+        decoded = decoded[step]
+    return decoded
+
+
+def _may_have_surrogates(text: str) -> bool:
+    return "\\ud" in text or "\\uD" in text
+
+
+def _is_encodable(text: str) -> bool:
+    """Whether there is no lone surrogate in it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
