@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from .tool_calls import ToolCallAssembler
-from .types import Choice, ChunkHead, LLMResponse, LLMResponseChunk, UsageInfo
+from .types import Choice, ChunkHead, LLMResponse, LLMResponseChunk, TextChunk, UsageInfo
 
 
 class _OpenChoice:
@@ -61,6 +61,7 @@ class Accumulator:
         self.is_empty = True
         """Whether no output was received; a role or a count is none."""
         self._choices: dict[int, _OpenChoice] = {}
+        self._first: _OpenChoice | None = None  # the choice with index 0
         self._extra: dict[str, Any] = {}
 
     @property
@@ -76,6 +77,9 @@ class Accumulator:
     def add(self, chunks: Iterable[LLMResponseChunk]) -> None:
         """Append chunks in the order they came."""
         for chunk in chunks:
+            if type(chunk) is TextChunk and self._first is not None and chunk.head is self.head:
+                self._first.content.append(chunk.delta_content or "")
+                continue  # as nearly all
             if chunk.usage is not None:
                 self.usage = chunk.usage  # absolute, so the last one counts; some servers send it with every chunk
             if chunk.extra is not None:
@@ -88,6 +92,7 @@ class Accumulator:
                 choice = self._choices.get(chunk.index)
                 if choice is None:
                     choice = self._choices[chunk.index] = _OpenChoice()
+                    self._first = self._choices.get(0)
                 choice.add(chunk)
 
     def response(self, **facts: Any) -> LLMResponse:

@@ -15,6 +15,8 @@ from yarl import URL
 from .credential import Credential, KeySource
 from .errors import ConfigurationError, ModelEngineError
 from .gateways import Gateway, OpenAICompatibleGateway, find_gateway, gateway_names
+from .headers import is_header_name, is_header_value
+from .redact import redact
 
 ENGINE_PARAMETERS = frozenset(
     {"api_key", "base_url", "default_headers", "default_query", "max_attempts", "model_name", "timeout_connect"}
@@ -22,9 +24,9 @@ ENGINE_PARAMETERS = frozenset(
 """Names that set up the engine and have no place in a request body."""
 # What a call says by itself, so that a default has no say in it.
 _CALL_PARAMETERS = frozenset({"messages", "model", "stream", "stream_options", "timeout"})
-_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token, RFC 9110 5.6.2
-_NOT_IN_HEADERS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # control characters but the tab, RFC 9110 5.5
+_LONGEST = 1e9  # seconds, 31 years; clocks cannot add every number
 _FRAMING = ("content-length", "transfer-encoding", "connection", "host")  # the transport's own: they frame the request
+_VARIABLE_NAME = re.compile(r"[A-Z_][A-Z0-9_]*")  # as POSIX reserves them; anything else may be the key itself
 _NOT_IN_URLS = re.compile(r"[\x00-\x20\x7f]")  # yarl would drop some of them and quote others
 
 
@@ -51,8 +53,10 @@ class ModelConfig:
     parameters: Mapping[str, Any] = field(default_factory=dict, repr=False)  # may hold keys in headers
 
     def __post_init__(self) -> None:
-        if self.model is not None and (not isinstance(self.model, str) or not self.model.strip()):
-            raise ConfigurationError(f"the model is a name, not {self.model!r:.80}")
+        if self.model is not None and not isinstance(self.model, str):
+            raise ConfigurationError(f"the model is a name, not {type(self.model).__name__}")
+        if self.model is not None and not self.model.strip():
+            raise ConfigurationError("the model is a name, not an empty text")
         if not isinstance(self.engine, str):
             raise ConfigurationError(f"the engine is the name of a gateway, not {type(self.engine).__name__}")
         if self.api_key_env_var is not None and not isinstance(self.api_key_env_var, str):
@@ -97,13 +101,10 @@ class ModelConfig:
         value = self.parameters.get(name)
         if value is None:
             return None
-        try:
-            seconds = 0.0 if isinstance(value, bool) else float(value)
-        except (TypeError, ValueError):
-            seconds = 0.0
-        if not 0.0 < seconds < float("inf"):
-            raise ConfigurationError(f"parameters[{name!r}] is a positive number of seconds, not {value!r}")
-        return seconds
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not (is_number and 0 < value <= _LONGEST):
+            raise ConfigurationError(f"parameters[{name!r}] is a positive number of seconds, not {value!r:.80}")
+        return float(value)
 
 
 def resolve_gateway(name_or_gateway: str | Gateway | None, config: ModelConfig, base_url: str | None) -> Gateway:
@@ -138,10 +139,9 @@ def resolve_root(gateway: Gateway, base_url: str | None) -> URL:
     form = "the base URL has the form http://host:port or https://host/path"
     if not isinstance(text, str) or _NOT_IN_URLS.search(text.strip()):
         raise ConfigurationError(f"{form}, without white space in it")
-    try:
-        url = URL(text.strip())
-    except ValueError:
-        raise ConfigurationError(form) from None
+    url = _parsed(text.strip())
+    if url is None:
+        raise ConfigurationError(form)
     # The messages do not show the text: it may have a password or a key in it.
     if url.scheme not in ("http", "https") or not url.host:
         raise ConfigurationError(f"{form}; this one has scheme {url.scheme!r} and host {url.host!r}")
@@ -170,13 +170,12 @@ def resolve_credential(
     if api_key is not None:
         return Credential(api_key)
     if config.api_key_env_var:
-        key = os.environ.get(config.api_key_env_var)
-        if not key:
-            raise ConfigurationError(f"environment variable {config.api_key_env_var!r} is not set", config.model)
-        return Credential(key)
+        if not os.environ.get(config.api_key_env_var):
+            raise ConfigurationError(_not_set(config.api_key_env_var), config.model)
+        return Credential(os.environ[config.api_key_env_var])
     for variable in gateway.key_variables:
-        if key := os.environ.get(variable):
-            return Credential(key)
+        if os.environ.get(variable):
+            return Credential(os.environ[variable])
     is_public = gateway.base_url is not None and root.origin() == URL(gateway.base_url).origin()
     if is_public and gateway.key_variables:
         variables = " or ".join(gateway.key_variables)
@@ -184,14 +183,19 @@ def resolve_credential(
     return None
 
 
-def is_header_name(text: str) -> bool:
-    """Whether a header can have this name."""
-    return _HEADER_NAME.fullmatch(text) is not None
+def _parsed(text: str) -> URL | None:
+    """The URL, `None` for what is none: the error that tells why contains the text."""
+    try:
+        return URL(text)
+    except ValueError:
+        return None
 
 
-def is_header_value(text: str) -> bool:
-    """Whether a header can have this value; a lone surrogate cannot be encoded."""
-    return _NOT_IN_HEADERS.search(text) is None and not any("\ud800" <= character <= "\udfff" for character in text)
+def _not_set(variable: str) -> str:
+    """What is wrong with a variable that has no value. Some people put the key itself where its name belongs."""
+    if _VARIABLE_NAME.fullmatch(variable) is None:
+        return "api_key_env_var is the name of an environment variable; none of the given name is set"
+    return f"environment variable {variable!r} is not set"
 
 
 def header_texts(
@@ -212,7 +216,8 @@ def header_texts(
         text = str(value)
         is_sendable = value is not None and is_header_name(str(header)) and is_header_value(text)
         if not is_sendable or str(header).lower() in _FRAMING:
-            raise error(f"{name}[{header!r:.80}] is not a header that can be sent", phase="not_sent")
+            shown = redact(repr(header))  # a name that is none may be a whole header line
+            raise error(f"{name}[{shown:.80}] is not a header that can be sent", phase="not_sent")
         texts[str(header)] = text
     return texts
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
+import ipaddress
 from collections.abc import Awaitable, Callable
 from copy import copy
 from dataclasses import dataclass
+
+from yarl import URL
 
 from .errors import AuthenticationError, ConfigurationError, DeadlineExceededError, ModelEngineError
 
@@ -14,23 +18,76 @@ KeySource = str | Callable[[], str | Awaitable[str]]
 """A key, or a function (sync or async) that returns the key to use now."""
 
 
-def checked_key(key: object) -> str:
+class Key(str):
+    """A key as text that does not show itself.
+
+    Debuggers and crash reporters write down the local variables of the frames an error has passed; what they show of
+    a variable is its `repr`.
+    """
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'***'"
+
+
+def checked_key(key: object) -> Key:
     """The key as it may stand in a header: white space around it removed, visible ASCII inside.
 
     Raises:
-        ConfigurationError: It is empty or has other characters. The message does not show the key.
+        ConfigurationError: It is empty, has other characters, or stands in quotes. Neither the message nor the
+            variables of this function show the key.
     """
     if not isinstance(key, str):
         raise ConfigurationError(f"the API key must be text, not {type(key).__name__}")
-    key = key.strip()
+    key = Key(key.strip())
     if not key:
         raise ConfigurationError("the API key is empty; leave it out for a gateway that needs none")
     if not all("!" <= character <= "~" for character in key):
+        length = len(key)
         raise ConfigurationError(
-            f"the API key ({len(key)} characters) has a character that cannot stand in a header; "
-            "check for line breaks or quotes around it"
+            f"the API key ({length} characters) has a character that cannot stand in a header; check for line breaks, "
+            "a word before it, or quotes around it"
         )
+    if len(key) > 1 and key[0] == key[-1] and key[0] in "\"'`":
+        raise ConfigurationError("the API key stands in quotes: leave them out")
     return key
+
+
+def check_plain_http(url: URL, has_credential: bool, allowed: bool) -> None:
+    """Refuse to send a credential in plain text to another machine.
+
+    Loopback is ``localhost``, names below it (RFC 6761, 6.3), 127.0.0.0/8 and ``::1``: what is sent there does not
+    leave the machine. Only the URL counts. A session that goes through a unix socket names ``http://localhost``; one
+    that goes through a proxy sends plain text to the proxy, so the rule holds for the gateway's host all the same.
+
+    Args:
+        url: Where the credential would go.
+        has_credential: Whether there is one, as a key or in a header of the caller's.
+        allowed: Whether the caller has said ``allow_http=True``.
+
+    Raises:
+        ConfigurationError: It is ``http://``, off loopback, and not allowed. The message names the host.
+    """
+    if url.scheme == "http" and has_credential and not allowed and not is_loopback(url.host or ""):
+        raise ConfigurationError(
+            f"http:// would send the API key to {url.host} in plain text: use https://, leave the key out (it may come "
+            "from the environment or a header), or allow it with allow_http=True",
+            phase="not_sent",
+        )
+
+
+@functools.lru_cache(maxsize=64)
+def is_loopback(host: str) -> bool:
+    """Whether a host of a URL is this machine, going by its name or address alone: nothing is looked up."""
+    name = host.lower().rstrip(".")
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        address = ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
 class Credential:
@@ -49,7 +106,7 @@ class Credential:
 
     def __init__(self, source: KeySource) -> None:
         self._source: Callable[[], str | Awaitable[str]] | None = None
-        self._key = ""
+        self._key = Key()
         self._generation = 0
         self._refreshed = 0  # the generation that the last refresh gave
         self._fetch: _Fetch | None = None
@@ -61,7 +118,7 @@ class Credential:
     def __repr__(self) -> str:
         return f"<Credential {'from a function' if self._source else 'fixed'}>"
 
-    async def key(self, time_left: float | None = None) -> tuple[str, int]:
+    async def key(self, time_left: float | None = None) -> tuple[Key, int]:
         """The key to use now, and its generation.
 
         Args:
@@ -75,7 +132,7 @@ class Credential:
             await self._fetched(self._source, time_left)
         return self._key, self._generation
 
-    async def refreshed(self, rejected: str, generation: int, time_left: float | None = None) -> str:
+    async def refreshed(self, rejected: str, generation: int, time_left: float | None = None) -> Key:
         """The key to use after one was rejected: the same one when there is no other.
 
         One call of the function serves all who were rejected with a key that is older than this call.

@@ -25,9 +25,11 @@ from yarl import URL
 from .clock import SYSTEM_CLOCK, Clock
 from .credential import Credential
 from .errors import ModelEngineError, type_name
-from .redact import redact_value
+from .redact import MASK, redact_value
 from .types import Attempt, Governance, LLMResponseChunk, Timeouts, UsageInfo
 from .verdict import Answer, Judge, judge_openai
+
+T = TypeVar("T")
 
 KeySupport = Literal["honoured", "unknown", "ignored", "refused"]
 """What a gateway does with an idempotency key: runs the request once, is not known to care, is known not to care (so
@@ -143,6 +145,8 @@ class CallContext:
         for name, text in zip(_TEXTS, texts):
             setattr(error, name, text)
         error.args = (error.message,)
+        # It may be aiohttp's, with bytes that came: Python 3.10 sets it even after the except block.
+        error.__context__ = None
         if self.attempts:
             entry = self.attempts[-1]
             if entry.error is None:
@@ -151,8 +155,18 @@ class CallContext:
         error.attempts = tuple(self.attempts)
         return error
 
+    def redacted(self, value: T) -> T:
+        """A value without any secret, for what shows itself."""
+        shown: T = redact_value(value, self.secrets, depth=_DEPTH)
+        return shown
 
-_TEXTS = ("message", "code", "type", "param", "request_id", "headers", "body")  # of an error, that a gateway writes
+    def shown_id(self, text: str | None) -> str | None:
+        """An id that a gateway gave. A success is looked at quickly: only for a key that stands in it as it is."""
+        return MASK if text is not None and any(secret in text for secret in self.secrets if secret) else text
+
+
+# What a gateway writes on an error
+_TEXTS = ("message", "code", "type", "param", "request_id", "headers", "body", "governance")
 _DEPTH = 33  # levels of a body that are kept, and the list around it
 
 PLAIN_SESSION = Target("a plain aiohttp session", judge_openai)
@@ -289,6 +303,14 @@ class Reply(Protocol):
 
     async def chunks(self) -> list[LLMResponseChunk]:
         """The chunks of the next read, never an empty list before the end; an empty list at the end of the stream."""
+        ...
+
+    def push(self, deliver: Callable[[list[LLMResponseChunk]], bool]) -> Awaitable[None] | None:
+        """Give the chunks of each read to `deliver` as they arrive, without waking a task, until it returns false.
+
+        What is returned is done when that has ended: by `deliver`, or because there is something else to say, which
+        `chunks` then says. `None` where it cannot be done.
+        """
         ...
 
     def on_close(self, callback: Callable[[], None]) -> None:

@@ -1,7 +1,8 @@
 """aiohttp's exceptions as ours: the one edge at which foreign failures get a name and a phase.
 
 aiohttp's own texts are not taken over: they contain URLs with queries, and its response errors hold the request with
-its ``Authorization`` header. Only operating system and TLS errors stay as causes.
+its ``Authorization`` header. Only operating system and TLS errors stay as causes, without their tracebacks: the frames
+of aiohttp have the header among their variables.
 """
 
 from __future__ import annotations
@@ -44,7 +45,10 @@ def translate(error: BaseException, phase: Phase) -> ModelEngineError:
     if isinstance(error, ModelEngineError):
         return error
     translated = _translate(error, phase)
-    translated.__cause__ = _harmless_cause(error)
+    cause = _harmless_cause(error)
+    if cause is not None:
+        cause.__traceback__ = cause.__context__ = cause.__cause__ = None
+    translated.__cause__ = cause
     translated.__suppress_context__ = True
     return translated
 

@@ -6,7 +6,7 @@ import asyncio
 import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
@@ -14,7 +14,9 @@ import orjson
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
+from penstock.middleware.breaker import Breaker
 from penstock.middleware.idempotency import Idempotency
+from penstock.middleware.limiter import Limiter
 from penstock.middleware.retry import Retry
 from penstock.middleware.stack import AnyHandler, AnyMiddleware, checked_stack, compose, default_stack
 
@@ -29,7 +31,7 @@ from .config import (
     resolve_gateway,
     resolve_root,
 )
-from .credential import KeySource
+from .credential import KeySource, check_plain_http
 from .errors import (
     ConfigurationError,
     EngineClosedError,
@@ -42,6 +44,7 @@ from .errors import (
 )
 from .exchange import CallContext, Exchange, Operation, Reply, Target
 from .gateways import Gateway, Request
+from .headers import credentials_in
 from .stream import ChatStream
 from .timers import TaskLimit
 from .transport import Transport
@@ -73,8 +76,8 @@ class CallOptions:
     timeouts: Timeouts | None = None
     timeout: float | None = None
     idempotency_key: str | None = None
-    extra_headers: Mapping[str, str] | None = None
-    extra_query: Mapping[str, str] | None = None
+    extra_headers: Mapping[str, str] | None = field(default=None, repr=False)  # may hold keys, and so may the query
+    extra_query: Mapping[str, str] | None = field(default=None, repr=False)
     extra_body: Mapping[str, Any] | None = None
     on_break: OnBreak | None = None
 
@@ -82,7 +85,6 @@ class CallOptions:
 _CALL_OPTIONS = tuple(CallOptions.__dataclass_fields__)
 _NO_OPTIONS = CallOptions()
 _NOT_DEFAULTS = ENGINE_PARAMETERS | {"messages", "model", "stream", *_CALL_OPTIONS}  # of `params`
-_SECRET_HEADERS = ("Authorization", "Proxy-Authorization", "Api-Key", "X-Api-Key", "Cookie")
 
 
 class ModelEngine:
@@ -100,8 +102,9 @@ class ModelEngine:
         api_key: The key, or a function (sync or async) that returns it, asked for each attempt. `None` takes it from
             the environment (``OPENAI_API_KEY``, ``NVIDIA_API_KEY``, or the variable the configuration names).
         middleware: The whole stack, outermost first. `None` is `default_stack()`, with the configuration's
-            ``max_attempts``.
-        timeouts: The clocks. `None` is `Timeouts()`, with the configuration's ``timeout`` and ``timeout_connect``.
+            ``max_attempts``, which has no place beside a stack.
+        timeouts: The clocks, in place of the configuration's ``timeout`` and ``timeout_connect``. `None` is
+            `Timeouts()` with these.
         params: Defaults of the request body, over the configuration's.
         default_headers: Headers of every request, over those the engine sets.
         on_break: What to do when a stream breaks off after output: raise, keep what came, or begin anew; see
@@ -153,8 +156,13 @@ class ModelEngine:
         headers.update(header_texts("default_headers", default_headers))
         self.default_headers = CIMultiDictProxy(headers)
         self._default_query = config.default_query
+        self._secrets = [*credentials_in(headers), *credentials_in(dict(self._default_query))]
+        if not isinstance(allow_http, bool):
+            raise ConfigurationError(f"allow_http= is true or false, not {type(allow_http).__name__}")
+        has_credential = self._target.credential is not None or bool(self._secrets)
+        check_plain_http(self._root, has_credential, allow_http)
         self._clock = clock
-        self._middleware = checked_stack(_default_stack(config) if middleware is None else middleware)
+        self._middleware = checked_stack(_stack(config, middleware))
         self._sends_keys = any(isinstance(middleware, Idempotency) for middleware in self._middleware)
         self._on_break = self._checked_break(on_break)
         self._transport = Transport(session)
@@ -351,7 +359,9 @@ class ModelEngine:
         return await self._committed(exchange, self._handler)
 
     async def _once(self, exchange: Exchange) -> Reply:
-        stack = [middleware for middleware in self._middleware if not isinstance(middleware, Retry)]
+        """Past what repeats, counts or holds back: the question is how the gateway is now."""
+        left_out = (Retry, Breaker, Limiter)
+        stack = [middleware for middleware in self._middleware if not isinstance(middleware, left_out)]
         return await self._committed(exchange, compose(stack, self._transport))
 
     async def _committed(self, exchange: Exchange, handler: AnyHandler) -> Reply:
@@ -442,10 +452,13 @@ class ModelEngine:
             except ModelEngineError as error:
                 raise context.stamp(error) from None
         headers.update(self.default_headers)
-        if options.extra_headers is not None:
-            headers.update(header_texts("extra_headers", options.extra_headers, InvalidRequestError))
-        context.secrets.update(_secrets_in(headers), request.secrets)
         url = self._url(operation, request.query, options)
+        context.secrets.update(self._secrets, request.secrets)
+        extra = header_texts("extra_headers", options.extra_headers, InvalidRequestError)
+        headers.update(extra)
+        if secrets := [*credentials_in(request.headers), *credentials_in(extra), *_secrets_in_query(options)]:
+            check_plain_http(url, True, self._target.allow_http)
+            context.secrets.update(secrets)
         return Exchange(operation.method, url, headers=headers, body=body, context=context, decoder=decoder)
 
     def _url(self, operation: Operation, query: tuple[tuple[str, str], ...], options: CallOptions) -> URL:
@@ -582,14 +595,22 @@ def _with_ledger(response: T, context: CallContext) -> T:
     if isinstance(response, (LLMResponse, EmbeddingResponse)):
         object.__setattr__(response, "attempts", tuple(context.attempts))
         object.__setattr__(response, "idempotency_key", context.idempotency_key)
+        object.__setattr__(response, "gateway_request_id", context.shown_id(response.gateway_request_id))
         if response.governance is None:
             object.__setattr__(response, "governance", context.governance)
     return response
 
 
-def _default_stack(config: ModelConfig) -> list[AnyMiddleware]:
+def _stack(config: ModelConfig, middleware: Sequence[AnyMiddleware] | None) -> Sequence[AnyMiddleware]:
     max_attempts = config.parameters.get("max_attempts")
-    return default_stack() if max_attempts is None else default_stack(retry=Retry(max_attempts=max_attempts))
+    if max_attempts is None:
+        return default_stack() if middleware is None else middleware
+    if middleware is not None:
+        raise ConfigurationError(
+            f"parameters['max_attempts'] has no effect beside middleware=: leave it out, and say it there, as "
+            f"Retry(max_attempts={max_attempts!r:.20})"
+        )
+    return default_stack(retry=Retry(max_attempts=max_attempts))
 
 
 def _timeouts_of(config: ModelConfig, timeouts: Timeouts | None) -> tuple[Timeouts, float | None]:
@@ -621,9 +642,8 @@ def _checked_defaults(params: Mapping[str, Any]) -> Mapping[str, Any]:
     return params
 
 
-def _secrets_in(headers: CIMultiDict[str]) -> list[str]:
-    """Credentials that the user put into headers, where `Auth` does not see them."""
-    return [word for name in _SECRET_HEADERS if name in headers for word in headers[name].split()[-1:]]
+def _secrets_in_query(options: CallOptions) -> list[str]:
+    return credentials_in({name: str(value) for name, value in (options.extra_query or {}).items()})
 
 
 def _decode_anything(answer: Answer) -> Any:

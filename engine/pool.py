@@ -5,6 +5,8 @@
   one, closes after each stream while it promises to keep alive.
 * A connection closed over an unfinished upload stays open until the peer reads, which may be never.
 * A request that the peer does not read waits for ever.
+* Where the chunks of a body lie is written down for each chunk, for `readchunk()`, which nobody here calls.
+* Bytes that arrive can wake a task, and nothing cheaper than a task.
 * A connection whose body ends a few milliseconds after the stream's terminal mark is not there yet for the next call,
   which opens another.
 """
@@ -15,6 +17,7 @@ import asyncio
 import contextlib
 import functools
 import select
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -100,8 +103,71 @@ class Connector(aiohttp.TCPConnector):
         return await super().connect(req, traces, timeout)
 
 
+_MOST_PIECES = 32 * 1024  # of a body, before reading pauses: each is an object, however few bytes it has
+
+
+class Body(aiohttp.StreamReader):
+    """The body of an answer on one of our connections.
+
+    An instance is made by aiohttp's parser and turned into one of this class: it has no fields of its own.
+    """
+
+    __slots__ = ()
+
+    @classmethod
+    def adopt(cls, reader: aiohttp.StreamReader) -> None:
+        """Turn a reader that has just been made into one of this class, where aiohttp allows it."""
+        if type(reader) is aiohttp.StreamReader:
+            reader.__class__ = cls
+
+    @property
+    def has_more(self) -> bool:
+        """Whether there is something to read, its end and an exception among it."""
+        return bool(self._buffer) or self._eof or self._exception is not None
+
+    def take(self) -> bytes | None:
+        """What has arrived; ``b""`` at the end of the body. `None` when there is nothing, or only an exception.
+
+        Unlike aiohttp's own ways to read it does not run the parser on nothing, to see whether it was paused.
+        """
+        if self._exception is not None:
+            return None
+        buffer = self._buffer
+        if not buffer:
+            return b"" if self._eof else None
+        data = buffer[0] if len(buffer) == 1 else b"".join(buffer)
+        buffer.clear()
+        self._size = 0
+        self._cursor += len(data)
+        if self._protocol._reading_paused:
+            self._protocol.resume_reading()
+        return data
+
+    async def readany(self) -> bytes:
+        if self._exception is not None:
+            raise self._exception
+        while (data := self.take()) is None:
+            await self._wait("readany")
+        return data
+
+    def listen(self, callback: Callable[[], None] | None) -> None:
+        """Call back in the turn of the loop in which bytes or the end of the body arrive. `None` ends it."""
+        protocol = self._protocol
+        assert isinstance(protocol, _Protocol)
+        protocol.on_arrival = callback
+
+    def begin_http_chunk_receiving(self) -> None:
+        pass
+
+    def end_http_chunk_receiving(self) -> None:
+        if len(self._buffer) > _MOST_PIECES:
+            self._protocol.pause_reading()
+
+
 class _Protocol(ResponseHandler):
     """One connection."""
+
+    on_arrival: Callable[[], None] | None = None
 
     def __init__(self, loop: asyncio.AbstractEventLoop, watchdog: Watchdog) -> None:
         super().__init__(loop)
@@ -121,13 +187,20 @@ class _Protocol(ResponseHandler):
     async def read(self) -> tuple[RawResponseMessage, StreamReader]:
         """Wait for the head of an answer."""
         try:
-            return await super().read()
+            head, body = await super().read()
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
             if self._write_failure is not None:
                 raise self._write_failure from None
             if self._requests > 1:
                 raise KeptConnectionLostError from None
             raise
+        Body.adopt(body)
+        return head, body
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.on_arrival is not None:
+            self.on_arrival()
 
     def pause_writing(self) -> None:
         """More waits to be sent than the transport likes to hold."""
@@ -143,6 +216,8 @@ class _Protocol(ResponseHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         self._stop_write_watch()
         super().connection_lost(exc)
+        if self.on_arrival is not None:
+            self.on_arrival()
 
     def is_connected(self) -> bool:
         """Whether it can be used for a request: the pool asks before it gives one out."""

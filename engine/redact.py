@@ -10,7 +10,8 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import fields, is_dataclass
 from typing import Any
 from urllib.parse import quote, quote_plus
 
@@ -23,7 +24,11 @@ _LOOKS_LIKE_A_KEY = (  # compiled when it is first used: only failed calls need 
     r"|\beyJ[A-Za-z0-9_-]{16,}(?:\.[A-Za-z0-9_-]+)*"  # a JSON web token
 )
 _SHORTEST_SECRET = 4  # masking one letter everywhere would destroy the text and protect nothing
-_PIECE = 8  # characters of a key that give it away; of one shorter than 16, its half
+_BLOCK = 4  # characters by which a form is found; a run of 7 has a whole block in it, wherever it begins
+_END = 8  # characters of a beginning or an end that give a secret away; of one shorter than 16, its half
+_RUN = 12  # characters from anywhere in a secret that do
+_MAX_PLACES = 8  # of one block; only a secret that repeats itself has more, and would cost time
+_UPPER_TO_LOWER = {code: code + 32 for code in range(ord("A"), ord("Z") + 1)}
 
 
 def redact(text: str, secrets: Iterable[str] = ()) -> str:
@@ -31,17 +36,18 @@ def redact(text: str, secrets: Iterable[str] = ()) -> str:
 
     Args:
         text: Any text; returned as it is when there is nothing to hide.
-        secrets: Values known to be secret. Their quoted, escaped and base64 forms are hidden as well, and beginnings
-            and ends of at least 8 characters: texts are cut, and keys are shown by their ends.
+        secrets: Values known to be secret. Their quoted, escaped, hexadecimal and base64 forms are hidden as well, in
+            upper and lower case, and of each form beginnings and ends of at least 8 characters and any 12 characters:
+            texts are cut, and keys are shown by their ends.
     """
     return _Redactor(secrets).text(text)
 
 
 def redact_value(value: Any, secrets: Iterable[str] = (), *, depth: int = 32) -> Any:
-    """A decoded JSON value with every string in it, member names included, passed through `redact`.
+    """A value with every string in it, member names included, passed through `redact`.
 
     Args:
-        value: What a JSON decoder gives.
+        value: What a JSON decoder gives, or a dataclass of such values.
         secrets: As for `redact`.
         depth: Levels to keep; what is nested deeper is replaced by ``***``, since hostile bodies nest by the thousand.
     """
@@ -49,76 +55,83 @@ def redact_value(value: Any, secrets: Iterable[str] = (), *, depth: int = 32) ->
 
 
 class _Redactor:
-    """Knows the pieces by which each form of each secret is found, from its beginning and from its end."""
+    """Finds what a text has in common with any form of any secret. Takes time linear in the text."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
+        self._places: dict[str, list[tuple[str, int]]] = {}  # of each block, the forms that have it, and where
         forms = {form for secret in secrets if len(secret) >= _SHORTEST_SECRET for form in _forms(secret)}
-        self._beginnings = _pieces(forms)
-        self._endings = _pieces({form[::-1] for form in forms})
+        for form in sorted(forms, key=len):
+            for offset in (0, len(form) - _BLOCK, *range(_BLOCK, len(form) - _BLOCK, _BLOCK)):
+                places = self._places.setdefault(form[offset : offset + _BLOCK], [])
+                if len(places) < _MAX_PLACES:
+                    places.append((form, offset))
 
     def text(self, text: str) -> str:
-        for piece, rests in self._beginnings:
-            if piece in text:
-                text = _masked(text, piece, rests)
-        for piece, rests in self._endings:
-            if piece[::-1] in text:
-                text = _masked(text[::-1], piece, rests)[::-1]  # the mask reads the same both ways
+        if self._places:
+            text = self._masked(text)
         return re.sub(_LOOKS_LIKE_A_KEY, _mask_of, text, flags=re.IGNORECASE)
+
+    def _masked(self, text: str) -> str:
+        folded, places = _folded(text), self._places
+        kept: list[str] = []
+        done = 0
+        for found in range(len(folded) - _BLOCK + 1):
+            if folded[found : found + _BLOCK] in places and found >= done:
+                start, end = max(self._runs(folded, found), key=lambda run: run[1] - run[0], default=(0, 0))
+                if end > done:
+                    kept += (text[done:start], MASK)
+                    done = end
+        return ("".join(kept) + text[done:]).replace(MASK + MASK, MASK)
+
+    def _runs(self, text: str, found: int) -> Iterator[tuple[int, int]]:
+        """Where the text, around a block that was found in it, goes on as a form does, and gives it away."""
+        for form, offset in self._places[text[found : found + _BLOCK]]:
+            before = _common_length(text[max(0, found - offset) : found][::-1], form[:offset][::-1])
+            after = _common_length(text[found : found + len(form) - offset], form[offset:])
+            is_at_an_end = before == offset or after == len(form) - offset
+            if before + after >= (min(_END, max(_BLOCK, len(form) // 2)) if is_at_an_end else _RUN):
+                yield found - before, found + after
 
     def value(self, value: Any, depth: int) -> Any:
         if isinstance(value, str):
             return self.text(value)
-        if not isinstance(value, (dict, list)):
+        if not isinstance(value, (Mapping, list, tuple)) and (isinstance(value, type) or not is_dataclass(value)):
             return value
         if depth == 0:
             return MASK
-        if isinstance(value, dict):
-            return {self.text(name): self.value(member, depth - 1) for name, member in value.items()}
-        return [self.value(member, depth - 1) for member in value]
+        if isinstance(value, Mapping):
+            return {self.value(name, 0): self.value(member, depth - 1) for name, member in value.items()}
+        if isinstance(value, (list, tuple)):
+            return type(value)(self.value(member, depth - 1) for member in value)
+        make: Any = type(value)
+        return make(**{each.name: self.value(getattr(value, each.name), depth - 1) for each in fields(value)})
 
 
 def _forms(secret: str) -> set[str]:
-    """The ways to write a secret, escaped, quoted and encoded."""
+    """The ways to write a secret, escaped, quoted and encoded, in lower case."""
     import html  # brings all named entities along; only failed calls need it
 
-    forms = {secret, json.dumps(secret)[1:-1], html.escape(secret)}
-    for quoted in (quote(secret, safe=""), quote_plus(secret)):
-        forms |= {quoted, re.sub("%..", lambda match: match[0].lower(), quoted)}
+    escaped = json.dumps(secret)[1:-1]
+    forms = {secret, escaped, html.escape(secret), quote(secret, safe=""), quote_plus(secret), secret.encode().hex()}
+    forms.add(escaped.replace("/", r"\/"))  # PHP
+    forms.add(re.sub("[<>&]", lambda match: f"\\u{ord(match[0]):04x}", escaped))  # Go
     # Base64 of any text that has the secret in it: for each of three alignments, the characters that no neighbour
     # has a part in.
     for offset in range(3):
         encoded = base64.b64encode(bytes(offset) + secret.encode()).decode()
         inner = encoded[-(-offset * 8 // 6) : (offset + len(secret.encode())) * 8 // 6]
         forms |= {inner, inner.replace("+", "-").replace("/", "_")}
-    return forms
+    return {_folded(form) for form in forms if len(form) >= _BLOCK}
 
 
-def _pieces(forms: Iterable[str]) -> list[tuple[str, list[str]]]:
-    """The beginnings of the forms, the longest first, each with what may follow it."""
-    pieces: dict[str, list[str]] = {}
-    for form in forms:
-        size = min(_PIECE, max(_SHORTEST_SECRET, len(form) // 2))
-        pieces.setdefault(form[:size], []).append(form[size:])
-    return sorted(pieces.items(), key=lambda item: len(item[0]), reverse=True)
+def _folded(text: str) -> str:
+    """The text in lower case, character for character: outside of ASCII that may take more characters."""
+    return text.lower() if text.isascii() else text.translate(_UPPER_TO_LOWER)
 
 
-def _masked(text: str, piece: str, rests: Iterable[str]) -> str:
-    """The text with each piece masked, and of what may follow it as much as there is."""
-    kept: list[str] = []
-    done = 0
-    while (start := text.find(piece, done)) >= 0:
-        end = start + len(piece)
-        kept += (text[done:start], MASK)
-        done = end + max(_common_length(text, end, rest) for rest in rests)
-    return ("".join(kept) + text[done:]).replace(MASK + MASK, MASK)
-
-
-def _common_length(text: str, start: int, rest: str) -> int:
-    """How many characters of `rest` stand at `start`."""
-    for length, character in enumerate(rest):
-        if text[start + length : start + length + 1] != character:
-            return length
-    return len(rest)
+def _common_length(text: str, form: str) -> int:
+    """How many characters both begin with."""
+    return next((at for at, (one, other) in enumerate(zip(text, form)) if one != other), min(len(text), len(form)))
 
 
 def _mask_of(match: re.Match[str]) -> str:

@@ -88,8 +88,8 @@ class SSEDecoder:
     )
 
     def __init__(self, max_event_bytes: int = 8 * 1024 * 1024) -> None:
-        if max_event_bytes < 1:
-            raise ConfigurationError(f"max_event_bytes must be a positive number of bytes, not {max_event_bytes!r}")
+        if type(max_event_bytes) is not int or max_event_bytes < 1:
+            raise ConfigurationError(f"max_event_bytes is a positive number of bytes, not {max_event_bytes!r:.80}")
         self.last_event_id = ""
         self.reconnection_time_ms: int | None = None
         self.comments = 0

@@ -23,6 +23,12 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
+_SHOWN_WITH_ERRORS = ("request_id", "gateway_request_id", "model", "provider_metadata", "governance", "attempts")
+
+Sink = Callable[[list[LLMResponseChunk]], "Awaitable[Any] | None"]
+"""What takes the chunks of a read; see `ChatStream.pump`."""
+
+
 class ChatStream:
     """A streamed answer. Nothing is sent before it is first asked for something.
 
@@ -56,6 +62,7 @@ class ChatStream:
         self._failure: ModelEngineError | None = None
         self._is_bridged = False  # the failure is not raised: the partial answer is kept
         self._restarts = 0
+        self._held: Awaitable[Any] | None = None  # what the sink wants awaited before it takes more
         self._verdict: Verdict | None = None
         self._is_claimed = False
         self._is_closed = False
@@ -90,6 +97,52 @@ class ChatStream:
         """The chunks as lists, one for each socket read that gave any: the cheapest way to go through a stream."""
         self._claim()
         return _Batches(self)
+
+    def text(self) -> AsyncIterator[str]:
+        """The text of the answer in pieces, one for each socket read that gave any; of the first choice alone."""
+        self._claim()
+        return _Texts(self)
+
+    async def pump(self, sink: Sink) -> None:
+        """Give the chunks of each read to a function, in the turn of the loop in which they arrive, to the end.
+
+        No task is woken for them, which is what a stream of tokens costs most. `sink` is called with a list that is
+        never empty, in the order of the stream. It must not block. When it returns an awaitable, nothing more is read
+        before that is done, and the gateway waits in the end. What it raises closes the stream and is raised here.
+
+        Raises:
+            StreamConsumedError: The stream has been iterated, or was closed by another task.
+            ModelEngineError: The stream failed; the chunks before the failure have been given out.
+        """
+        self._claim()
+        try:
+            while chunks := await self._read():
+                if (held := sink(chunks)) is not None:
+                    await held
+                if self._reply is not None:
+                    await self._pushed(self._reply, sink)
+        except BaseException:
+            self._close()
+            raise
+
+    async def _pushed(self, reply: Reply, sink: Sink) -> None:
+        """Have chunks pushed until there is something else to do."""
+
+        def deliver(chunks: list[LLMResponseChunk]) -> bool:
+            self._note(chunks)
+            self._held = sink(chunks)
+            return self._held is None
+
+        self._is_reading = True
+        try:
+            while (pushed := reply.push(deliver)) is not None:
+                await pushed
+                if self._held is None:
+                    break
+                held, self._held = self._held, None
+                await held
+        finally:
+            self._is_reading = False
 
     async def response(self) -> LLMResponse:
         """The whole answer. Reads what has not been read yet.
@@ -129,12 +182,17 @@ class ChatStream:
         """What has arrived so far, read by the caller or not."""
         context = self._context
         headers = self._reply.headers if self._reply is not None else {}
-        return self._accumulator.response(
+        response = self._accumulator.response(
             gateway_request_id=headers.get("x-request-id"),
             attempts=tuple(context.attempts),
             idempotency_key=context.idempotency_key,
             governance=context.governance,
         )
+        if not self._is_closed or (self._verdict is not None and self._failure is None):
+            return response
+        # It hangs on an error, which goes into logs and crash reports. The model's own text stays as it came.
+        shown = {name: context.redacted(getattr(response, name)) for name in _SHOWN_WITH_ERRORS}
+        return replace(response, **shown)
 
     @property
     def summary(self) -> StreamSummary:
@@ -155,10 +213,10 @@ class ChatStream:
             usage=accumulator.usage,
             usage_provenance="absent" if accumulator.usage is None else "replayed" if replayed else "reported",
             finish_reason=accumulator.finish_reason,
-            request_id=accumulator.head.request_id,
-            gateway_request_id=reply.headers.get("x-request-id") if reply is not None else None,
+            request_id=context.shown_id(accumulator.head.request_id),
+            gateway_request_id=context.shown_id(reply.headers.get("x-request-id")) if reply is not None else None,
             idempotency_key=context.idempotency_key,
-            governance=context.governance,
+            governance=context.governance if self._failure is None else context.redacted(context.governance),
             attempts=tuple(replace(attempt) for attempt in context.attempts),
         )
 
@@ -238,10 +296,10 @@ class ChatStream:
             self._first_content = now
 
     def _fail(self, error: ModelEngineError) -> None:
-        error.partial = None if self._accumulator.is_empty else self.partial
         self._failure = error
         self._verdict = "truncated" if isinstance(error, StreamTruncatedError) else "errored"
         self._close()
+        error.partial = None if self._accumulator.is_empty else self.partial
 
     def _closed_early(self) -> ModelEngineError:
         error = self._stamped(StreamConsumedError("the stream was closed before its end; see `partial`"))
@@ -281,3 +339,19 @@ class _Batches:
         if not chunks:
             raise StopAsyncIteration
         return chunks
+
+
+class _Texts:
+    """Iterates the text of a stream by reads."""
+
+    def __init__(self, stream: ChatStream) -> None:
+        self._batches = _Batches(stream)
+
+    def __aiter__(self) -> _Texts:
+        return self
+
+    async def __anext__(self) -> str:
+        while True:
+            chunks = await self._batches.__anext__()
+            if text := "".join([chunk.delta_content for chunk in chunks if chunk.delta_content and not chunk.index]):
+                return text

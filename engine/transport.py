@@ -31,7 +31,7 @@ from .errors import (
 )
 from .exchange import Exchange, StreamDecoder
 from .failures import FOREIGN, translate
-from .pool import Connector, Linger, client_timeout
+from .pool import Body, Connector, Linger, client_timeout
 from .timers import NEVER, TaskLimit, Watchdog, weakly
 from .types import Attempt, LLMResponseChunk, UsageInfo
 from .usage import usage_of
@@ -39,6 +39,7 @@ from .verdict import Answer, plain_headers
 
 MAX_BODY_BYTES = 64 * 1024 * 1024  # of a unary answer: 2,048 base64 embeddings of 4,096 numbers are 45 MB
 MAX_HEADER_BYTES = 32 * 1024  # one header; aiohttp's 8,190 is too small for some gateways' policy headers
+LARGE_READ_BYTES = 64 * 1024  # a network read has no more; decoding it takes a few milliseconds
 LARGE_BODY_BYTES = 1024 * 1024  # from here on aiohttp wants a file: it writes in pieces, and lets the loop run between
 
 
@@ -124,7 +125,7 @@ class Transport:
                     timeout=client_timeout(timeouts.connect, timeouts.write, opened.session is not self._given),
                 )
                 attempt.status = response.status
-                attempt.request_id = response.headers.get("x-request-id")
+                attempt.request_id = context.shown_id(response.headers.get("x-request-id"))
                 return TransportReply(self, opened, exchange, response, attempt)
         except ModelEngineError as ours:
             error = ours  # of a middleware in the user's session
@@ -229,7 +230,10 @@ class TransportReply:
         self._is_committed = False
         self._has_output = False
         self._is_over = False
+        self._read_size = 0  # bytes of the last read
         self._close_callbacks: list[Callable[[], None]] = []
+        self._pushed: asyncio.Future[None] | None = None  # while chunks are pushed
+        self._is_arriving = False
         now = self._time()
         self._waiting_since: float | None = None
         self._paused_at = now
@@ -325,6 +329,59 @@ class TransportReply:
         chunks, self._ready = self._ready, []
         return chunks
 
+    def push(self, deliver: Callable[[list[LLMResponseChunk]], bool]) -> asyncio.Future[None] | None:
+        """From now on give the chunks of each read to `deliver`, in the turn of the loop in which they arrive.
+
+        Returns a future that is done when that has ended: `deliver` has returned false, or there is something else
+        to say than chunks, which `chunks` then says. What `deliver` raises becomes the future's. `None` where the
+        connection cannot do it.
+        """
+        body = self._content
+        if type(body) is not Body or self._ready or self._is_over or self._failure is not None:
+            return None
+        self._pushed = pushed = self._loop.create_future()
+        self._waiting_since = now = self._time()
+        self._progress_mark += now - self._paused_at
+        body.listen(lambda: self._arrived(body, deliver))
+        self._arrived(body, deliver)
+        return pushed
+
+    def _arrived(self, body: Body, deliver: Callable[[list[LLMResponseChunk]], bool]) -> None:
+        """Something came while chunks are pushed."""
+        if self._is_arriving or self._pushed is None:
+            return  # taking what is there has had the parser go on; or it came after the end
+        self._is_arriving = True
+        try:
+            data = body.take()
+            if data is not None:
+                self._waiting_since = self._paused_at = self._time()
+                self._take(data)
+                chunks, self._ready = self._ready, []
+                if (chunks and not deliver(chunks)) or self._is_over or self._failure is not None:
+                    self._stop_push()
+            elif body.exception() is not None:
+                self._stop_push()
+        except Exception as error:
+            self._stop_push(error)
+        finally:
+            self._is_arriving = False
+        if self._pushed is not None and body.has_more:  # in a later turn: a read may inflate a thousandfold
+            self._loop.call_soon(self._arrived, body, deliver)
+
+    def _stop_push(self, error: Exception | None = None) -> None:
+        pushed, self._pushed = self._pushed, None
+        if pushed is None:
+            return
+        self._waiting_since = None
+        if isinstance(self._content, Body):
+            self._content.listen(None)
+        if pushed.done():
+            return
+        if error is None:
+            pushed.set_result(None)
+        else:
+            pushed.set_exception(error)
+
     async def _advance(self) -> None:
         """Read once from the stream, and decode what came."""
         try:
@@ -337,20 +394,12 @@ class TransportReply:
 
     async def _whole(self) -> Any:
         """Read and decode a unary answer."""
-        parts: list[bytes] = []
         try:
-            while self._failure is None and (data := await self._read()):
-                self.bytes += len(data)
-                parts.append(data)
-                if self.bytes > (bound := self._transport.max_body_bytes):
-                    raise ResponseTooLargeError(f"the body is larger than the {bound} bytes that are allowed for it")
-                if self._content.at_eof():
-                    break  # the usual case: the whole body came with the head
-            if self._failure is None:
-                result = self._exchange.decoder(self._answer(b"".join(parts)))
-                self.usage = usage_of(result)
-                self.release()
-                return result
+            # In one expression: a variable would be in every crash report of the error below.
+            result = self._exchange.decoder(self._answer(await self._body()))
+            self.usage = usage_of(result)
+            self.release()
+            return result
         except ModelEngineError as error:
             self._failure = self._describe(error)
         except BaseException as error:
@@ -360,15 +409,33 @@ class TransportReply:
         assert self._failure is not None
         raise self._failure
 
+    async def _body(self) -> bytes:
+        """Read a unary answer to its end."""
+        parts: list[bytes] = []
+        while self._failure is None and (data := await self._read()):
+            self.bytes += len(data)
+            parts.append(data)
+            if self.bytes > (bound := self._transport.max_body_bytes):
+                raise ResponseTooLargeError(f"the body is larger than the {bound} bytes that are allowed for it")
+            if self._content.at_eof():
+                break  # the usual case: the whole body came with the head
+        if self._failure is not None:
+            raise self._failure
+        return b"".join(parts)
+
     async def _read(self) -> bytes:
         """The next bytes; ``b""`` at the end. When the connection is lost, what had arrived before, and `_failure` is
         set.
         """
+        if self._read_size > LARGE_READ_BYTES:
+            await asyncio.sleep(0)  # what is buffered is given out without a wait, and a read inflates a thousandfold
         now = self._time()
         self._progress_mark += now - self._paused_at
         self._waiting_since = now
         try:
-            return bytes(await self._content.readany())
+            data = bytes(await self._content.readany())
+            self._read_size = len(data)
+            return data
         except (ModelEngineError, *FOREIGN, RuntimeError) as foreign:  # aiohttp's RuntimeError: "Connection closed."
             failure = translate(foreign, self._phase)
         finally:
@@ -445,6 +512,8 @@ class TransportReply:
         return Answer(self._response.status, self._response.headers, body, self._exchange.context.clock.time())
 
     def _describe(self, error: ModelEngineError) -> ModelEngineError:
+        # The frames of decoders, and JSON errors, hold what the gateway sent: it may have sent the key back.
+        error.__traceback__ = error.__context__ = None
         error.phase = self._phase
         error.request_id = error.request_id or self._response.headers.get("x-request-id")
         error.headers = error.headers or plain_headers(self._response.headers)
@@ -467,6 +536,7 @@ class TransportReply:
             return
         self._is_over = True
         self._watch.stop()
+        self._stop_push()
         self._transport.closed(self)
         self.attempt.ended = self._exchange.context.clock.monotonic()
         callbacks, self._close_callbacks = self._close_callbacks, []

@@ -47,6 +47,7 @@ Messages = str | Mapping[str, Any] | Sequence[Mapping[str, Any]]
 
 
 _FIRST_EVENT = 120.0  # seconds; queued and reasoning models are silent for a minute or two
+_LONGEST = 1e9  # seconds, 30 years: what adds to a clock without an overflow
 _ANSWER = 600.0  # seconds; reasoning answers of 265 and 532 s have been measured
 
 
@@ -85,8 +86,9 @@ class Timeouts:
             if seconds is None or (name == "answer" and seconds == "auto"):
                 continue
             is_number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
-            if not (is_number and 0 < seconds < float("inf")):
-                raise ConfigurationError(f"Timeouts.{name} is a positive number of seconds or None, not {seconds!r}")
+            if not (is_number and 0 < seconds <= _LONGEST):
+                text = f"Timeouts.{name} is a positive number of seconds or None, not {seconds!r:.80}"
+                raise ConfigurationError(text)
 
     def until_head(self, *, stream: bool) -> float | None:
         """Seconds of silence between the request and the head of its answer. `None` for no bound.

@@ -3,9 +3,12 @@
 from typing import TYPE_CHECKING, Any
 
 from .auth import Auth
+from .breaker import Breaker, CircuitChange
 from .budget import RetryBudget
 from .classify import Classify
+from .concurrency import AdaptiveConcurrency
 from .idempotency import Idempotency
+from .limiter import Limiter
 from .policy import Backoff
 from .retry import Retry
 from .stack import default_stack
@@ -13,7 +16,20 @@ from .stack import default_stack
 if TYPE_CHECKING:
     from .aiohttp_retry_policy import RetryAfterOptions
 
-__all__ = ["Auth", "Backoff", "Classify", "Idempotency", "Retry", "RetryAfterOptions", "RetryBudget", "default_stack"]
+__all__ = [
+    "AdaptiveConcurrency",
+    "Auth",
+    "Backoff",
+    "Breaker",
+    "CircuitChange",
+    "Classify",
+    "Idempotency",
+    "Limiter",
+    "Retry",
+    "RetryAfterOptions",
+    "RetryBudget",
+    "default_stack",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any, ClassVar
 
 from yarl import URL
 
-from penstock.engine.credential import Credential, KeySource
+from penstock.engine.credential import Credential, Key, KeySource, check_plain_http
 from penstock.engine.errors import AuthenticationError, ConfigurationError, EngineOnlyError
 from penstock.engine.exchange import PLAIN_SESSION, CallContext, context_of
+from penstock.engine.headers import is_header_name, secret_words
 
 from .places import AUTH
 
@@ -31,9 +33,12 @@ class Auth:
         scheme: Word before the key, ``""`` for none. `None` takes the gateway's, ``Bearer`` on a plain session.
         origin: The only origin (``https://host:port``) that gets the key. `None` takes the engine's; on a plain
             session that of the first request, so that a key never follows a redirect to another host.
+        allow_http: Send the key over ``http://`` to other machines than this one, too: everybody on the way can read
+            it there. An engine that allows it allows it here.
 
     Raises:
-        ConfigurationError: A fixed key that cannot stand in a header, or an origin that is none.
+        ConfigurationError: A fixed key, a header or a scheme that cannot be sent, or an origin that is none. On a
+            request: the key would go over ``http://``, and that is not allowed.
         AuthenticationError: On a request: the function failed, or gave no usable key.
         EngineOnlyError: On a request: there is neither a key nor an engine.
     """
@@ -47,23 +52,35 @@ class Auth:
         header: str | None = None,
         scheme: str | None = None,
         origin: str | URL | None = None,
+        allow_http: bool = False,
     ) -> None:
+        # Neither message shows what was given: it may be the key, in the wrong place.
+        if header is not None and not (isinstance(header, str) and is_header_name(header)):
+            raise ConfigurationError("Auth(header=...) is the name of a header, such as 'x-api-key'")
+        if scheme is not None and not (isinstance(scheme, str) and (scheme == "" or is_header_name(scheme))):
+            raise ConfigurationError("Auth(scheme=...) is one word, such as 'Bearer', or '' for none")
+        if not isinstance(allow_http, bool):
+            raise ConfigurationError(f"Auth(allow_http=...) is true or false, not {type(allow_http).__name__}")
         self._credential = None if api_key is None else Credential(api_key)
         self._header = header
         self._scheme = scheme
         self._origin = None if origin is None else _checked_origin(origin)
+        self._allow_http = allow_http
 
     async def __call__(self, request: Any, handler: Callable[[Any], Awaitable[Any]]) -> Any:
         context = context_of(request)
         header = self._header or context.target.auth_header
         if header in request.headers:
-            context.secrets.add(request.headers[header].rpartition(" ")[2])
+            context.secrets.update(secret_words(header, request.headers[header]))
             return await handler(request)
         credential = self._credential or context.target.credential
         if credential is None and context.target is PLAIN_SESSION:
             raise EngineOnlyError("Auth() takes the engine's key; on a plain session give it one", phase="not_sent")
         if credential is None or context.operation.anonymous or not self._is_at_home(context, request.url):
             return await handler(request)
+        check_plain_http(request.url, True, self._allow_http or context.target.allow_http)
+        if context.target.origin is None and self._origin is None:
+            self._origin = request.url.origin()
         key, generation = await credential.key(context.time_left)
         reply: Any = None
         rejection: AuthenticationError | None = None
@@ -88,16 +105,14 @@ class Auth:
 
     def _is_at_home(self, context: CallContext, url: URL) -> bool:
         origin = self._origin or context.target.origin
-        if origin is None:
-            origin = self._origin = url.origin()
-        return url.origin() == origin
+        return origin is None or url.origin() == origin
 
     async def _send(
-        self, request: Any, handler: Callable[[Any], Awaitable[Any]], context: CallContext, header: str, key: str
+        self, request: Any, handler: Callable[[Any], Awaitable[Any]], context: CallContext, header: str, key: Key
     ) -> Any:
         scheme = context.target.auth_scheme if self._scheme is None else self._scheme
         context.secrets.add(key)
-        request.headers[header] = f"{scheme} {key}" if scheme else key
+        request.headers[header] = f"{scheme} {key}" if scheme else str(key)
         try:
             return await handler(request)
         finally:
@@ -111,7 +126,7 @@ def _release(reply: Any) -> None:
 
 
 def _checked_origin(origin: str | URL) -> URL:
-    try:
+    with contextlib.suppress(ValueError, TypeError):
         return URL(origin).origin()
-    except (ValueError, TypeError):
-        raise ConfigurationError(f"Auth(origin=...) has the form https://host:port, not {origin!r:.200}") from None
+    # It is not shown, and neither is yarl's error: there may be a password in it.
+    raise ConfigurationError("Auth(origin=...) has the form https://host:port")

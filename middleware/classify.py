@@ -7,9 +7,10 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any, ClassVar
 
-from penstock.engine.errors import ModelEngineError
+from penstock.engine.errors import ConfigurationError, ModelEngineError
 from penstock.engine.exchange import CallContext, context_of
 from penstock.engine.failures import FOREIGN, translate
+from penstock.engine.headers import credentials_in
 from penstock.engine.verdict import Answer, Judge
 
 from .places import CLASSIFY
@@ -29,11 +30,16 @@ class Classify:
 
     Args:
         judge: The verdict table to use. `None` takes the gateway's; on a plain session that of the OpenAI family.
+
+    Raises:
+        ConfigurationError: The table is not a function.
     """
 
     place: ClassVar[int] = CLASSIFY
 
     def __init__(self, judge: Judge | None = None) -> None:
+        if judge is not None and not callable(judge):
+            raise ConfigurationError(f"Classify(judge=...) is a function, not {type(judge).__name__}")
         self._judge = judge
 
     async def __call__(self, request: Any, handler: Callable[[Any], Awaitable[Any]]) -> Any:
@@ -48,8 +54,15 @@ class Classify:
             if reply.status < 300:  # 101 is a success, too: the answer to a WebSocket handshake
                 return reply
             error = await self._judged(reply, context)
-        # Raised outside of the except block: the context would hold aiohttp's request with its headers.
-        raise context.stamp(error)
+            del reply  # a crash report shows variables, and aiohttp's response shows its headers
+        # Credentials that the caller put there himself, where no Auth has seen them.
+        context.secrets.update(credentials_in(request.headers), credentials_in(request.url.query))
+        # Raised outside of the except block: the context would hold aiohttp's request with its headers. Python 3.10
+        # sets one all the same when the exception came out of a wait.
+        try:
+            raise context.stamp(error)
+        finally:
+            error.__context__ = None
 
     async def _judged(self, reply: Any, context: CallContext) -> ModelEngineError:
         try:

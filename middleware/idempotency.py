@@ -6,8 +6,9 @@ import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any, ClassVar
 
-from penstock.engine.errors import IdempotencyNotSupportedError, InvalidRequestError
+from penstock.engine.errors import ConfigurationError, IdempotencyNotSupportedError, InvalidRequestError
 from penstock.engine.exchange import CallContext, context_of
+from penstock.engine.headers import is_header_name
 
 from .places import IDEMPOTENCY
 
@@ -38,6 +39,7 @@ class Idempotency:
             that the caller set is sent as it is.
 
     Raises:
+        ConfigurationError: The header is no name of one, `make_key` no function, or `quoted` no truth value.
         InvalidRequestError: On a request: the key cannot be sent, or the caller gave two.
         IdempotencyNotSupportedError: On a request: the caller gave a key, and the gateway refuses one.
     """
@@ -45,6 +47,12 @@ class Idempotency:
     place: ClassVar[int] = IDEMPOTENCY
 
     def __init__(self, *, header: str = HEADER, make_key: Callable[[], str] = new_key, quoted: bool = False) -> None:
+        if not (isinstance(header, str) and is_header_name(header)):
+            raise ConfigurationError(f"Idempotency(header=...) is the name of a header, not {header!r:.80}")
+        if not callable(make_key):
+            raise ConfigurationError(f"Idempotency(make_key=...) is a function, not {type(make_key).__name__}")
+        if not isinstance(quoted, bool):
+            raise ConfigurationError(f"Idempotency(quoted=...) is true or false, not {type(quoted).__name__}")
         self._header = header
         self._make_key = make_key
         self._quoted = quoted

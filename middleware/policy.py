@@ -15,6 +15,7 @@ from penstock.engine.errors import (
     IdempotencyInProgressError,
     ModelEngineError,
     OverloadedError,
+    QueueTimeoutError,
     RateLimitError,
     StreamTruncatedError,
     TransportError,
@@ -135,6 +136,8 @@ class AttemptsPolicy:
 
 def advised_against(error: ModelEngineError) -> str | None:
     """Why the verdict itself speaks against sending again. `None` when it does not."""
+    if isinstance(error, QueueTimeoutError):
+        return "the time to wait for a slot is used up"
     if error.advice in ("now", "after", "once", "keyed", "wait_in_progress"):
         return None
     return {"refresh_auth": "the credential was refused", "reroute": "another route would be needed"}.get(
@@ -264,11 +267,11 @@ def timed(wait: float, error: ModelEngineError, *, max_wait: float, time_left: f
 
 
 def checked_seconds(name: str, value: object) -> float:
-    """A finite number of seconds, not below 0.
+    """A number of seconds from 0 to 30 years.
 
     Raises:
         ConfigurationError: It is something else; `name` says what.
     """
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < math.inf:
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 1e9:
         return value
-    raise ConfigurationError(f"{name} is a number of seconds from 0, not {value!r}")
+    raise ConfigurationError(f"{name} is a number of seconds from 0, not {value!r:.80}")

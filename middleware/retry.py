@@ -265,7 +265,8 @@ class _Course:
         """Prepare the next attempt, and wait for its time."""
         context, operation = self.context, self.context.operation
         if context.attempts:
-            context.attempts[-1].wait = decision.wait
+            entry = context.attempts[-1]  # of the last request: what failed after it may never have been one
+            entry.wait = (entry.wait or 0.0) + decision.wait
         is_protected = operation.repeatable or (operation.keys == "honoured" and is_keyed(self.request, context))
         self._is_doubtful |= not is_protected and (may_have_run(error) or error.phase == "after_output")
         if context.notes.setdefault(COUNT_HEADER, COUNT_HEADER not in self.request.headers):

@@ -20,8 +20,10 @@ from typing import Any
 from penstock.engine.errors import MiddlewareOrderError
 
 from .auth import Auth
+from .breaker import Breaker
 from .classify import Classify
 from .idempotency import Idempotency
+from .limiter import Limiter
 from .places import RETRY
 from .retry import Retry
 
@@ -30,10 +32,19 @@ AnyHandler = Callable[[Any], Awaitable[Any]]
 
 
 def default_stack(
-    *, idempotency: Idempotency | None = None, retry: Retry | None = None, auth: Auth | None = None
+    *,
+    idempotency: Idempotency | None = None,
+    retry: Retry | None = None,
+    breaker: Breaker | None = None,
+    limiter: Limiter | None = None,
+    auth: Auth | None = None,
 ) -> list[AnyMiddleware]:
-    """The middlewares an engine uses when it is given none; each may be replaced by one with other options."""
-    return [idempotency or Idempotency(), retry or Retry(), auth or Auth(), Classify()]
+    """The middlewares an engine uses when it is given none; each may be replaced by one with other options.
+
+    There is no `Breaker` and no `Limiter` unless one is given.
+    """
+    limits = [limit for limit in (breaker, limiter) if limit is not None]
+    return [idempotency or Idempotency(), retry or Retry(), *limits, auth or Auth(), Classify()]
 
 
 def checked_stack(middlewares: Iterable[AnyMiddleware]) -> tuple[AnyMiddleware, ...]:

@@ -33,16 +33,30 @@ if TYPE_CHECKING:
         ToolCall,
         UsageInfo,
     )
-    from .middleware import Auth, Backoff, Classify, Idempotency, Retry, RetryAfterOptions, RetryBudget, default_stack
+    from .middleware import (
+        AdaptiveConcurrency,
+        Auth,
+        Backoff,
+        Breaker,
+        Classify,
+        Idempotency,
+        Limiter,
+        Retry,
+        RetryAfterOptions,
+        RetryBudget,
+        default_stack,
+    )
 
 __version__ = "0.1.0"
 
 __all__ = [
     "NIM",
+    "AdaptiveConcurrency",
     "Atrium",
     "Attempt",
     "Auth",
     "Backoff",
+    "Breaker",
     "ChatStream",
     "Classify",
     "EmbeddingResponse",
@@ -52,6 +66,7 @@ __all__ = [
     "Keeptrusts",
     "LLMResponse",
     "LLMResponseChunk",
+    "Limiter",
     "ModelConfig",
     "ModelEngine",
     "ModelEngineError",
@@ -75,10 +90,12 @@ __all__ = [
 ]
 
 _HOMES = {
+    "AdaptiveConcurrency": ".middleware",
     "Atrium": ".engine.engines",
     "Attempt": ".engine.types",
     "Auth": ".middleware",
     "Backoff": ".middleware",
+    "Breaker": ".middleware",
     "ChatStream": ".engine.stream",
     "Classify": ".middleware",
     "EmbeddingResponse": ".engine.types",
@@ -88,6 +105,7 @@ _HOMES = {
     "Keeptrusts": ".engine.engines",
     "LLMResponse": ".engine.types",
     "LLMResponseChunk": ".engine.types",
+    "Limiter": ".middleware",
     "ModelConfig": ".engine.config",
     "ModelEngine": ".engine.model_engine",
     "ModelEngineError": ".engine.errors",

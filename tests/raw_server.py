@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import socket
 import ssl
+import struct
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -39,26 +42,60 @@ def chunk(data: bytes) -> bytes:
 DONE = event(b"[DONE]")
 
 
+@dataclass(frozen=True)
+class Request:
+    """A request as it came."""
+
+    head: bytes
+    body: bytes
+
+    def header(self, name: str) -> str | None:
+        """The value of the first header line of this name. `None` when there is none."""
+        line = re.search(rf"^{re.escape(name)}:[ \t]*(.*?)[ \t]*\r$", self.head.decode("latin-1"), re.I | re.M)
+        return line[1] if line else None
+
+
 class Connection:
-    """The server's end of one connection."""
+    """The server's end of one connection.
+
+    Attributes:
+        sent: Bytes that the system has taken, or that wait for it.
+    """
 
     def __init__(self, number: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.number = number
+        self.sent = 0
         self._reader = reader
         self._writer = writer
 
     async def request(self) -> bytes:
         """Read one request and return its head."""
+        return (await self.receive()).head
+
+    async def receive(self) -> Request:
+        """Read one request."""
         head = await self._reader.readuntil(b"\r\n\r\n")
         length = re.search(rb"content-length: *([0-9]+)", head, re.IGNORECASE)
-        await self._reader.readexactly(int(length[1]) if length else 0)
-        return head
+        return Request(head, await self._reader.readexactly(int(length[1]) if length else 0))
+
+    async def read(self, count: int) -> None:
+        """Read so many bytes of whatever comes."""
+        await self._reader.readexactly(count)
 
     async def send(self, *data: bytes) -> None:
         if self._writer.transport.is_closing():
             raise ConnectionResetError("the client is gone")
-        self._writer.write(b"".join(data))
+        joined = b"".join(data)
+        self._writer.write(joined)
+        self.sent += len(joined)
         await self._writer.drain()
+
+    def pause_reading(self) -> None:
+        """Take nothing more of what the client sends, and do not notice that it goes."""
+        self._writer.transport.pause_reading()  # type: ignore[attr-defined]
+
+    def resume_reading(self) -> None:
+        self._writer.transport.resume_reading()  # type: ignore[attr-defined]
 
     async def until_gone(self) -> None:
         """Read until the client is gone."""
@@ -71,7 +108,9 @@ class Connection:
         self._writer.close()
 
     def reset(self) -> None:
-        """End it with what has been sent delivered, without a goodbye."""
+        """End it with what has been sent delivered, without a goodbye: the client gets a TCP reset."""
+        if (connection := self._writer.get_extra_info("socket")) is not None:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._writer.transport.abort()
 
 
@@ -118,8 +157,12 @@ class RawServer:
 
     async def until_closed(self, within: float = 5.0) -> None:
         """Wait until the client has closed every connection."""
+        await self.until_open(0, within)
+
+    async def until_open(self, count: int, within: float = 5.0) -> None:
+        """Wait until at most so many connections are open."""
         end = asyncio.get_running_loop().time() + within
-        while self._tasks:
+        while len(self._tasks) > count:
             self._changed.clear()
             await asyncio.wait_for(self._changed.wait(), end - asyncio.get_running_loop().time())
 

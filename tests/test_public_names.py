@@ -14,10 +14,10 @@ from penstock.engine import testing
 from .project import modules
 
 PUBLIC = """
-NIM Atrium Attempt Auth Backoff ChatStream Classify EmbeddingResponse Governance Health Idempotency Keeptrusts
-LLMResponse LLMResponseChunk ModelConfig ModelEngine ModelEngineError ModelInfo Modelgov OmniGate OpenAI Retry
-RetryAfterOptions RetryBudget SSEDecoder ServerSentEvent StreamSummary StreamTruncatedError Timeouts ToolCall UsageInfo
-__version__ default_stack errors
+NIM AdaptiveConcurrency Atrium Attempt Auth Backoff Breaker ChatStream Classify EmbeddingResponse Governance Health
+Idempotency Keeptrusts LLMResponse LLMResponseChunk Limiter ModelConfig ModelEngine ModelEngineError ModelInfo Modelgov
+OmniGate OpenAI Retry RetryAfterOptions RetryBudget SSEDecoder ServerSentEvent StreamSummary StreamTruncatedError
+Timeouts ToolCall UsageInfo __version__ default_stack errors
 """
 
 TESTING = """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -55,6 +55,21 @@ class ChatStream:
         self._stream._claim()
         return iter(self._batch, [])
 
+    def text(self) -> Iterator[str]:
+        """The text of the answer in pieces, one for each socket read that gave any; of the first choice alone."""
+        pieces = self._stream.text()
+        return iter(lambda: self._run(_next_text(pieces)), None)
+
+    def pump(self, sink: Callable[[list[LLMResponseChunk]], object]) -> None:
+        """Give the chunks of each read to a function, in this thread, to the end. What it raises closes the stream."""
+        self._stream._claim()
+        try:
+            while chunks := self._run(self._stream._read()):
+                sink(chunks)
+        except BaseException:
+            self.close()
+            raise
+
     def response(self) -> LLMResponse:
         """The whole answer. Reads what has not been read yet.
 
@@ -98,3 +113,7 @@ class ChatStream:
     def _batch(self) -> list[LLMResponseChunk]:
         ready, self._ready = self._ready[::-1], []
         return ready or self._run(self._stream._read())
+
+
+async def _next_text(pieces: AsyncIterator[str]) -> str | None:
+    return await anext(pieces, None)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from penstock import NIM, ModelConfig, ModelEngine, OpenAI, Timeouts
+from penstock import NIM, ModelConfig, ModelEngine, OpenAI, Retry, Timeouts
 from penstock.engine.config import resolve_root
 from penstock.engine.errors import ConfigurationError
 from penstock.engine.gateways import OpenAICompatibleGateway, OpenAIGateway
@@ -166,7 +166,7 @@ def test_timeouts_given_to_the_engine_win_over_the_configurations() -> None:
 
 
 @pytest.mark.parametrize("name", ["timeout", "timeout_connect"])
-@pytest.mark.parametrize("value", [0, -1, "soon", float("nan"), float("inf"), True, [1]])
+@pytest.mark.parametrize("value", [0, -1, "soon", "3", float("nan"), float("inf"), 10**400, True, [1]])
 def test_a_time_that_is_no_time_is_refused(name: str, value: Any) -> None:
     with pytest.raises(ConfigurationError, match=name):
         ModelEngine(config(**{name: value}))
@@ -176,6 +176,12 @@ def test_timeouts_that_are_none_are_refused() -> None:
     not_timeouts: Any = 30
     with pytest.raises(ConfigurationError, match="Timeouts"):
         ModelEngine("m", base_url=HERE, timeouts=not_timeouts)
+
+
+def test_attempts_of_the_configuration_and_a_stack_are_two_answers_to_one_question() -> None:
+    """Left out silently, the number would let a request run more often than the configuration says."""
+    with pytest.raises(ConfigurationError, match=r"max_attempts.*middleware=.*Retry\(max_attempts=1\)"):
+        ModelEngine(config(max_attempts=1), middleware=[Retry()])
 
 
 @pytest.mark.parametrize("value", [0, -1, "3", 2.5, True])
@@ -201,6 +207,11 @@ def test_headers_that_cannot_be_sent_are_refused(headers: Any) -> None:
         ModelEngine("m", base_url=HERE, default_headers=headers)
     with pytest.raises(ConfigurationError, match="default_headers"):
         ModelEngine(config(default_headers=headers))
+
+
+def test_a_whole_header_line_in_the_place_of_a_name_does_not_show_its_key() -> None:
+    with pytest.raises(ConfigurationError, match=r"default_headers\['Authorization: Bearer \*\*\*'\]"):
+        ModelEngine("m", base_url=HERE, default_headers={f"Authorization: Bearer {KEY}": ""})
 
 
 def test_a_header_is_there_once_whatever_the_case_of_its_name() -> None:
@@ -251,6 +262,52 @@ def test_the_key_may_come_from_the_gateways_variable(
 def test_a_named_variable_that_is_missing_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="MY_TEAMS_KEY"):
         ModelEngine(ModelConfig("m", api_key_env_var="MY_TEAMS_KEY", parameters={"base_url": HERE}))
+
+
+def test_a_key_in_the_place_of_its_variables_name_is_not_shown() -> None:
+    with pytest.raises(ConfigurationError, match="the name of an environment variable") as raised:
+        ModelEngine(ModelConfig("m", api_key_env_var=KEY, parameters={"base_url": HERE}))
+    assert KEY not in str(raised.value)
+
+
+ELSEWHERE = "http://gateway.test"
+CREDENTIALS: list[dict[str, Any]] = [
+    {"api_key": KEY},
+    {"api_key": lambda: KEY},
+    {"default_headers": {"Authorization": f"Bearer {KEY}"}},
+    {"default_headers": {"x-api-key": KEY}},
+]
+
+
+@pytest.mark.parametrize("credential", CREDENTIALS, ids=["key", "function", "Authorization", "x-api-key"])
+def test_a_credential_does_not_go_over_plain_http_unless_that_is_allowed(credential: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match=r"gateway\.test in plain text.*allow_http=True") as raised:
+        ModelEngine("m", base_url=ELSEWHERE, **credential)
+    assert KEY not in str(raised.value)
+    ModelEngine("m", base_url=ELSEWHERE, allow_http=True, **credential)
+    ModelEngine("m", base_url=HERE, **credential)
+
+
+def test_a_credential_in_the_configuration_does_not_go_over_plain_http_either() -> None:
+    parameters = {"base_url": ELSEWHERE, "default_headers": {"api-key": KEY}}
+    with pytest.raises(ConfigurationError, match="in plain text"):
+        ModelEngine(ModelConfig("m", parameters=parameters))
+
+
+def test_without_a_credential_plain_http_is_no_matter() -> None:
+    ModelEngine("m", base_url=ELSEWHERE)
+
+
+async def test_a_credential_of_one_call_does_not_go_over_plain_http_either() -> None:
+    async with ModelEngine("m", base_url=ELSEWHERE) as engine:
+        with pytest.raises(ConfigurationError, match="in plain text"):
+            await engine.chat_completion("Hi", extra_headers={"Authorization": f"Bearer {KEY}"})
+
+
+@pytest.mark.parametrize("value", [0, 1, "yes", None])
+def test_leave_for_plain_http_is_true_or_false(value: Any) -> None:
+    with pytest.raises(ConfigurationError, match="allow_http"):
+        ModelEngine("m", base_url=HERE, allow_http=value)
 
 
 @pytest.mark.parametrize("key", ["", "  ", f"{KEY}\nX-Evil: 1", f"{KEY}\0", f"{KEY} {KEY}", f"ключ-{KEY}", 7, b"bytes"])

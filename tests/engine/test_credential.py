@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import Callable, Iterator
 
 import pytest
+from yarl import URL
 
-from penstock.engine.credential import Credential, checked_key
+from penstock.engine.credential import Credential, check_plain_http, checked_key
 from penstock.engine.errors import AuthenticationError, ConfigurationError, DeadlineExceededError, ServerError
 
 SECRET = "sk-test-4f3e2d1c0b9a"
@@ -52,6 +53,67 @@ def test_a_key_that_cannot_stand_in_a_header_is_refused_and_not_shown(key: str) 
 def test_a_key_is_text(key: object) -> None:
     with pytest.raises(ConfigurationError, match="must be text, not"):
         Credential(key)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("quote", ['"', "'", "`"])
+def test_a_key_in_quotes_is_refused_and_not_shown(quote: str) -> None:
+    with pytest.raises(ConfigurationError, match="stands in quotes") as caught:
+        checked_key(f"{quote}{SECRET}{quote}")
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["'", "a'b", "'ab", "ab'"])
+def test_a_quote_within_a_key_may_belong_to_it(key: str) -> None:
+    assert checked_key(key) == key
+
+
+async def test_a_key_does_not_show_itself_and_is_sent_as_it_is() -> None:
+    key, _ = await Credential(SECRET).key()
+    assert (repr(key), f"{key}", str(key), type(str(key))) == ("'***'", SECRET, SECRET, str)
+
+
+LOOPBACK = [
+    "localhost",
+    "LOCALHOST",
+    "localhost.",
+    "a.localhost",
+    "127.0.0.1",
+    "127.9.9.9",
+    "[::1]",
+    "[::ffff:127.0.0.1]",
+]
+ELSEWHERE = [
+    "gateway.test",
+    "localhost.gateway.test",
+    "notlocalhost",
+    "127.0.0.1.gateway.test",
+    "10.0.0.1",
+    "0.0.0.0",
+    "[::]",
+    "[::2]",
+    "host.docker.internal",
+]
+
+
+@pytest.mark.parametrize("host", LOOPBACK)
+def test_a_key_may_go_over_plain_http_within_the_machine(host: str) -> None:
+    check_plain_http(URL(f"http://{host}:8000/v1"), True, False)
+
+
+@pytest.mark.parametrize("host", ELSEWHERE)
+def test_a_key_does_not_go_over_plain_http_to_another_machine(host: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        check_plain_http(URL(f"http://{host}:8000/v1"), True, False)
+    assert host.strip("[]") in str(caught.value)
+    assert all(way in str(caught.value) for way in ("https://", "leave the key out", "allow_http=True"))
+    assert caught.value.phase == "not_sent"
+
+
+def test_plain_http_without_a_key_or_with_leave_is_no_matter() -> None:
+    elsewhere = URL("http://gateway.test")
+    check_plain_http(elsewhere, False, False)
+    check_plain_http(elsewhere, True, True)
+    check_plain_http(URL("https://gateway.test"), True, False)
 
 
 async def test_a_fixed_key_has_one_generation_and_no_other_after_a_rejection() -> None:

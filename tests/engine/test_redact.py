@@ -17,6 +17,7 @@ from yarl import URL
 from penstock.engine.errors import ModelEngineError
 from penstock.engine.exchange import CallContext, Operation, Target
 from penstock.engine.redact import MASK, redact, redact_value
+from penstock.engine.types import Governance
 from penstock.engine.verdict import judge_openai, snippet
 
 KEY = "q7/Zk+w3=Jf0.Rm~A9x_Tc-LbVn2YhGs"
@@ -33,6 +34,10 @@ FORMS: dict[str, Callable[[str], str]] = {
     "form-quoted": quote_plus,
     "as JSON": json.dumps,
     "as HTML": html.escape,
+    "as PHP's JSON": lambda key: json.dumps(key).replace("/", "\\/"),
+    "as Go's JSON": lambda key: json.dumps(key).replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"),
+    "in lower case": str.lower,
+    "in hexadecimal": lambda key: key.encode().hex().upper(),
     "in base64": lambda key: base64.b64encode(key.encode()).decode(),
     "in base64 with Bearer": lambda key: base64.b64encode(f"Bearer {key}".encode()).decode(),
     "in base64 with a user": lambda key: base64.b64encode(f"user:{key}".encode()).decode(),
@@ -63,6 +68,23 @@ def test_what_a_cut_leaves_of_a_key_is_hidden(key: str, cut: int) -> None:
     for text in ("the key is " + key[:cut], key[len(key) - cut :] + " is the key"):
         shown = redact(text, [key])
         assert not any(piece in shown for piece in pieces(key))
+
+
+@given(key=KEYS.filter(lambda key: len(key) >= 24), start=st.integers(0, 80))
+def test_twelve_characters_from_anywhere_in_a_key_are_hidden(key: str, start: int) -> None:
+    start = min(start, len(key) - 12)
+    piece = key[start : start + 12]
+    assert piece not in redact(f"the key with \n{piece}\n in it", [key])
+
+
+def test_what_a_text_shares_with_a_key_by_chance_stays() -> None:
+    text = f"{KEY[:6]} {KEY[5:14]} {KEY[-6:]}"
+    assert redact(text, [KEY]) == text
+
+
+def test_a_dataclass_is_redacted_as_a_value() -> None:
+    shown = redact_value(Governance(decision="blocked", block_reason=KEY, incidents=(KEY,), extra={KEY: KEY}), [KEY])
+    assert shown == Governance(decision="blocked", block_reason=MASK, incidents=(MASK,), extra={MASK: MASK})
 
 
 def test_a_snippet_that_ends_within_a_key_does_not_show_it() -> None:

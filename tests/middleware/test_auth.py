@@ -8,9 +8,10 @@ import logging
 import pickle
 from typing import Any
 
+import aiohttp
 import pytest
 
-from penstock import errors
+from penstock import ModelEngine, errors
 from penstock.middleware import Auth, Classify, Idempotency, Retry
 from penstock.testing import Gateway, answer, fail, hang_up
 from tests.clocks import FakeClock
@@ -320,6 +321,65 @@ async def test_only_the_named_origin_gets_the_key(gateway: Gateway) -> None:
     assert sent(other) == [f"Bearer {KEY}"]
 
 
+# Over http://
+
+ELSEWHERE = "http://gateway.example/v1"
+
+
+async def through(auth: Auth, url: str) -> list[Any]:
+    """The headers with which a request of a plain session would go out."""
+    sent_with: list[Any] = []
+
+    async def stop(request: Any, handler: Any) -> Any:
+        sent_with.append(request.headers.copy())
+        raise errors.ServerError("far enough")
+
+    async with aiohttp.ClientSession(middlewares=(auth, stop)) as session:
+        with pytest.raises(errors.ServerError):
+            await session.post(url)
+    return sent_with
+
+
+async def test_a_key_of_its_own_does_not_go_over_plain_http_to_another_machine() -> None:
+    keys = Keys(KEY)
+    auth = Auth(keys)
+    with pytest.raises(errors.ConfigurationError, match=r"to gateway\.example in plain text") as caught:
+        await through(auth, ELSEWHERE)
+    assert KEY not in everything_shown(caught.value)
+    assert keys.calls == 0
+    assert caught.value.phase == "not_sent"
+
+
+async def test_a_refusal_does_not_bind_the_key_to_that_origin(gateway: Gateway) -> None:
+    auth = Auth(KEY)
+    with pytest.raises(errors.ConfigurationError):
+        await through(auth, ELSEWHERE)
+    async with session_at(gateway, auth) as session:
+        await post(session)
+    assert sent(gateway) == [f"Bearer {KEY}"]
+
+
+@pytest.mark.parametrize("url", [ELSEWHERE, "https://gateway.example", "http://localhost:9"])
+async def test_with_leave_over_tls_or_within_the_machine_it_goes(url: str) -> None:
+    [headers] = await through(Auth(KEY, allow_http=url == ELSEWHERE), url)
+    assert headers["authorization"] == f"Bearer {KEY}"
+
+
+async def test_a_key_in_the_engines_stack_needs_the_engines_leave_or_its_own() -> None:
+    async def stop(request: Any, handler: Any) -> Any:
+        raise errors.ServerError("far enough")
+
+    async def asked(auth: Auth, **options: Any) -> type[Exception]:
+        async with ModelEngine("m", base_url=ELSEWHERE, middleware=[auth, stop], **options) as engine:
+            with pytest.raises(errors.ModelEngineError) as caught:
+                await engine.chat_completion("Hi")
+        return caught.type
+
+    assert await asked(Auth(KEY)) is errors.ConfigurationError
+    assert await asked(Auth(KEY, allow_http=True)) is errors.ServerError
+    assert await asked(Auth(KEY), allow_http=True) is errors.ServerError
+
+
 # Construction
 
 
@@ -332,5 +392,31 @@ def test_a_key_that_cannot_be_sent_is_refused_at_construction(key: Any) -> None:
 
 @pytest.mark.parametrize("origin", ["gateway.example", "", "/v1", 5])
 def test_an_origin_has_scheme_and_host(origin: Any) -> None:
-    with pytest.raises(errors.ConfigurationError, match="has the form https://host:port, not"):
+    with pytest.raises(errors.ConfigurationError, match="has the form https://host:port"):
         Auth(KEY, origin=origin)
+
+
+def test_an_origin_that_is_none_is_not_shown() -> None:
+    with pytest.raises(errors.ConfigurationError) as caught:
+        Auth(KEY, origin=f"user:{SECRET}@gateway.example")
+    assert SECRET not in everything_shown(caught.value)
+
+
+@pytest.mark.parametrize("header", ["", "x y", f"Authorization: Bearer {SECRET}", "x\n", 5, b"x"])
+def test_a_header_that_is_no_name_is_refused(header: Any) -> None:
+    with pytest.raises(errors.ConfigurationError, match="the name of a header") as caught:
+        Auth(KEY, header=header)
+    assert SECRET not in everything_shown(caught.value)
+
+
+@pytest.mark.parametrize("scheme", [" ", "Bearer ", f"Bearer {SECRET}", "a\nb", 5])
+def test_a_scheme_that_is_no_word_is_refused(scheme: Any) -> None:
+    with pytest.raises(errors.ConfigurationError, match=r"one word, such as 'Bearer'") as caught:
+        Auth(KEY, scheme=scheme)
+    assert SECRET not in everything_shown(caught.value)
+
+
+@pytest.mark.parametrize("value", [1, None, "no"])
+def test_leave_for_plain_http_is_true_or_false(value: Any) -> None:
+    with pytest.raises(errors.ConfigurationError, match="allow_http"):
+        Auth(KEY, allow_http=value)

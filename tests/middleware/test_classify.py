@@ -251,3 +251,20 @@ async def test_a_timeout_of_the_session_becomes_an_error(gateway: Gateway) -> No
         with pytest.raises(errors.IdleTimeoutError) as caught:
             await post(session)
     assert caught.value.phase == "no_answer"
+
+
+@pytest.mark.parametrize("judge", ["table", {401: errors.AuthenticationError}])
+def test_a_verdict_table_is_a_function(judge: Any) -> None:
+    with pytest.raises(errors.ConfigurationError, match="is a function, not"):
+        Classify(judge)
+
+
+@pytest.mark.parametrize(
+    "options", [{"headers": {"x-api-key": KEY}}, {"params": {"api_key": KEY}}], ids=["header", "query"]
+)
+async def test_a_credential_of_the_callers_that_comes_back_is_not_shown(gateway: Gateway, options: Any) -> None:
+    gateway.script(fail(400, message=f"what is {KEY}?", headers={"x-echo": KEY}))
+    async with session_at(gateway, Classify()) as session:
+        with pytest.raises(errors.InvalidRequestError) as caught:
+            await post(session, **options)
+    assert KEY not in everything_shown(caught.value)

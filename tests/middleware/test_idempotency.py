@@ -171,3 +171,24 @@ async def test_a_plain_read_gets_no_key(gateway: Gateway) -> None:
     async with session_at(gateway, Idempotency()) as session, session.get("/v1/models") as response:
         assert response.status == 200
     assert sent(gateway) == [None]
+
+
+# Construction
+
+
+@pytest.mark.parametrize("header", ["", "x y", "x:", "x\n", None, 5])
+def test_a_header_that_is_no_name_is_refused(header: Any) -> None:
+    with pytest.raises(errors.ConfigurationError, match="the name of a header, not"):
+        Idempotency(header=header)
+
+
+@pytest.mark.parametrize("make_key", ["key", None, 5])
+def test_what_makes_keys_is_a_function(make_key: Any) -> None:
+    with pytest.raises(errors.ConfigurationError, match="is a function, not"):
+        Idempotency(make_key=make_key)
+
+
+@pytest.mark.parametrize("quoted", ["no", 1, None])
+def test_quoted_is_true_or_false(quoted: Any) -> None:
+    with pytest.raises(errors.ConfigurationError, match="true or false, not"):
+        Idempotency(quoted=quoted)
