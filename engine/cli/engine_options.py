@@ -49,6 +49,11 @@ def add_engine_options(parser: ArgumentParser) -> None:
         metavar="'NAME: VALUE'",
         help="header of the request, repeatable; not the place for a key",
     )
+    group.add_argument(
+        "--allow-http",
+        action="store_true",
+        help="send the key over plain http:// to another machine, where everybody on the way can read it",
+    )
     group = parser.add_argument_group("the request")
     group.add_argument(
         "--param",
@@ -93,6 +98,7 @@ def make_engine(options: Namespace, before_sleep: Callable[[RetryCallState], Non
         ModelConfig(options.model, options.gateway, options.api_key_env),
         base_url=options.base_url,
         default_headers=dict(options.header),
+        allow_http=options.allow_http,
         middleware=default_stack(retry=Retry(max_attempts=options.max_attempts, before_sleep=before_sleep)),
     )
 
