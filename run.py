@@ -4,6 +4,7 @@
     python3 run.py test       install what the tests need, and run them
     python3 run.py check      lint, types and import direction
     python3 run.py install    everything a developer needs
+    python3 run.py fuzz       search for inputs that the parsers cannot bear, for ten minutes or FUZZ_SECONDS
 
 Everything is installed into `.venv` beside this file, and installed again when `pyproject.toml` changes. Further
 arguments go to what is run: `python3 run.py test -x tests/middleware`.
@@ -21,7 +22,7 @@ ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
 BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
 
-GROUPS = {"demo": [], "test": ["test"], "check": ["dev"], "install": ["dev"]}
+GROUPS = {"demo": [], "test": ["test"], "check": ["dev"], "install": ["dev"], "fuzz": ["test", "fuzz"]}
 """The dependency groups that each command needs beside Penstock itself."""
 
 COMMANDS = {
@@ -29,6 +30,7 @@ COMMANDS = {
     "test": [["pytest"]],
     "check": [["ruff", "check"], ["ruff", "format", "--check"], ["mypy"], ["pyright"], ["lint-imports", "--no-logo"]],
     "install": [],
+    "fuzz": [["python", "-m", "tests.fuzz"]],
 }
 
 

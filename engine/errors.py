@@ -251,13 +251,18 @@ class ModelEngineError(Exception):
         if self.code is not None:
             facts.append(f"code {self.code}")
         if self.request_id is not None:
-            facts.append(f"request id {self.request_id}")
+            facts.append(f"request id {_shown(self.request_id)}")
         if self.attempts:
             count = len(self.attempts)
             facts.append(f"after {count} attempt{'' if count == 1 else 's'}")
         if self.retry_after is not None:
             facts.append(f"asked to wait {self.retry_after:g} s")
         return facts
+
+
+def _shown(text: str) -> str:
+    """A text that a gateway chose, as it can be written to a terminal or a log."""
+    return text if text.isprintable() else ascii(text)
 
 
 def type_name(error: BaseException) -> str:

@@ -81,7 +81,7 @@ class _Redactor:
                 if end > done:
                     kept += (text[done:start], MASK)
                     done = end
-        return ("".join(kept) + text[done:]).replace(MASK + MASK, MASK)
+        return re.sub(r"(?:\*{3}){2,}", MASK, "".join(kept) + text[done:])
 
     def _runs(self, text: str, found: int) -> Iterator[tuple[int, int]]:
         """Where the text, around a block that was found in it, goes on as a form does, and gives it away."""

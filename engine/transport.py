@@ -276,7 +276,10 @@ class TransportReply:
         """Give the connection back, or close it when the body is not at its end."""
         if not self._is_over:
             self._end()
-            self._response.release()
+            if getattr(self._response, "_writer", None) is None:
+                self._response.release()
+            else:  # it has answered before it had the whole request; aiohttp may keep such a connection
+                self._response.close()
 
     def abandon_soon(self) -> None:
         """As `release`, from wherever the garbage collector runs."""
@@ -427,6 +430,8 @@ class TransportReply:
         """The next bytes; ``b""`` at the end. When the connection is lost, what had arrived before, and `_failure` is
         set.
         """
+        if asyncio.get_running_loop() is not self._loop:
+            raise WrongEventLoopError("the answer is read on another event loop than the one it was asked for on")
         if self._read_size > LARGE_READ_BYTES:
             await asyncio.sleep(0)  # what is buffered is given out without a wait, and a read inflates a thousandfold
         now = self._time()

@@ -1,0 +1,366 @@
+"""The defences, how each is taken away, and the tests that have to fail without it."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+import aiohttp
+
+
+@dataclass(frozen=True)
+class Removal:
+    """Something put in the place of a function or attribute.
+
+    Args:
+        where: ``module:name`` or ``module:Class.name``.
+        replacement: Makes what is put there of what is there; gets `None` for an attribute that instances alone have.
+    """
+
+    where: str
+    replacement: Callable[[Any], Any]
+
+    def apply(self) -> None:
+        owner, name = self.owner()
+        setattr(owner, name, self.replacement(getattr(owner, name, None)))
+
+    def owner(self) -> tuple[Any, str]:
+        """The module or class, and the name in it."""
+        module, _, path = self.where.partition(":")
+        *steps, name = path.split(".")
+        owner: Any = import_module(module)
+        for step in steps:
+            owner = getattr(owner, step)
+        return owner, name
+
+
+@dataclass(frozen=True)
+class Defence:
+    """One defence.
+
+    Args:
+        removals: What takes it away.
+        tests: pytest's ids below ``tests/``; without the defence at least one of them fails, with it all pass.
+    """
+
+    removals: tuple[Removal, ...]
+    tests: tuple[str, ...]
+
+
+def _value(where: str, value: Any) -> Removal:
+    return Removal(where, lambda original: value)
+
+
+def _returns(where: str, value: Any) -> Removal:
+    """A function that does nothing but return this."""
+    return Removal(where, lambda original: lambda *args, **options: value)
+
+
+def _patient(original: Any) -> Any:
+    async def wait(line: Any, delay: Any, within: float, clock: Any) -> Any:
+        return await original(line, delay, math.inf, clock)
+
+    return wait
+
+
+def _property(where: str, get: Callable[[Any, Any], Any]) -> Removal:
+    """A property; `get` is given the object and what it would have given."""
+    return Removal(where, lambda original: property(lambda each: get(each, original.fget(each))))
+
+
+def _without_limit(name: str) -> Removal:
+    """A reply without the clock whose error this method makes."""
+
+    def replacement(original: Any) -> Any:
+        def limits(reply: Any) -> Any:
+            return [limit for limit in original(reply) if limit[1].__name__ != name]
+
+        return limits
+
+    return Removal("penstock.engine.transport:TransportReply._limits", replacement)
+
+
+def _with_options(**fixed: Any) -> Callable[[Any], Any]:
+    """The same function, with these arguments whatever its caller says."""
+
+    def replacement(original: Any) -> Any:
+        def call(*args: Any, **options: Any) -> Any:
+            return original(*args, **{**options, **fixed})
+
+        return call
+
+    return replacement
+
+
+def _new_key_each_time(original: Any) -> Any:
+    from penstock.middleware.idempotency import HEADER, new_key
+
+    async def send(transport: Any, exchange: Any) -> Any:
+        if HEADER in exchange.headers:
+            exchange.headers[HEADER] = new_key()
+        return await original(transport, exchange)
+
+    return send
+
+
+def _uncommitted(original: Any) -> Any:
+    """A commit that leaves the beginning of a stream to its reader."""
+
+    async def commit(reply: Any) -> None:
+        if not reply._exchange.context.stream:
+            await original(reply)
+
+    return commit
+
+
+def _without_hints(original: Any) -> Any:
+    def timed(wait: float, error: Any, **options: Any) -> Any:
+        error.retry_after, hint = None, error.retry_after
+        try:
+            return original(wait, error, **options)
+        finally:
+            error.retry_after = hint
+
+    return timed
+
+
+def _without_phase_after_output(original: Any) -> Any:
+    def forbidden(error: Any, *args: Any, **options: Any) -> Any:
+        return None if error.phase == "after_output" else original(error, *args, **options)
+
+    return forbidden
+
+
+def _endless(original: Any) -> Any:
+    """An attribute that is infinite whatever it is set to."""
+    return property(lambda each: math.inf, lambda each, value: None)
+
+
+def _close_at_once(original: Any) -> Any:
+    return lambda linger, response: response.close()
+
+
+def _plain_close(original: Any) -> Any:
+    from aiohttp.client_proto import ResponseHandler
+
+    return ResponseHandler.close
+
+
+def _without_write_clock(original: Any) -> Any:
+    def set_response_params(protocol: Any, *, read_timeout: Any = None, **params: Any) -> Any:
+        return original(protocol, **params)
+
+    return set_response_params
+
+
+def _bounded_by(bound: float) -> Callable[[Any], Any]:
+    def replacement(original: Any) -> Any:
+        def initialise(decoder: Any, max_event_bytes: int = 0) -> None:
+            original(decoder, bound)
+
+        return initialise
+
+    return replacement
+
+
+_TRANSPORT = "engine/test_transport.py::"
+_RETRY = "middleware/test_retry.py::"
+
+DEFENCES: dict[str, Defence] = {
+    # Clocks
+    "connect clock": Defence(
+        (_returns("penstock.engine.transport:client_timeout", aiohttp.ClientTimeout(total=None)),),
+        (_TRANSPORT + "test_a_connection_that_is_not_accepted_ends_by_its_clock",),
+    ),
+    "write clock": Defence(
+        (Removal("penstock.engine.pool:_Protocol.set_response_params", _without_write_clock),),
+        (_TRANSPORT + "test_an_upload_that_nobody_reads_ends_and_frees_its_connection[write]",),
+    ),
+    "first-event clock": Defence(
+        (_returns("penstock.engine.types:Timeouts.until_head", None),),
+        (
+            _TRANSPORT + "test_silence_before_the_head_ends_by_the_first_event_clock",
+            _TRANSPORT + "test_silence_between_head_and_first_event_ends_by_the_first_event_clock",
+        ),
+    ),
+    "idle clock": Defence(
+        (_without_limit("_idle_error"),),
+        (_TRANSPORT + "test_silence_after_output_ends_by_the_idle_clock",),
+    ),
+    "progress clock": Defence(
+        (_without_limit("_progress_error"),),
+        (_TRANSPORT + "test_bytes_without_content_end_by_the_progress_clock",),
+    ),
+    "deadline": Defence(
+        (_property("penstock.engine.exchange:CallContext.time_left", lambda context, left: None),),
+        (
+            _TRANSPORT + "test_pings_do_not_extend_the_deadline",
+            _TRANSPORT + "test_the_deadline_is_over_all_attempts",
+        ),
+    ),
+    # Sending again
+    "the same key on every attempt": Defence(
+        (Removal("penstock.engine.transport:Transport.__call__", _new_key_each_time),),
+        (
+            "middleware/test_idempotency.py::test_the_key_is_the_same_on_every_attempt",
+            _RETRY + "test_a_repetition_after_a_lost_answer_runs_once",
+        ),
+    ),
+    "Retry-After as a lower bound": Defence(
+        (Removal("penstock.middleware.policy:timed", _without_hints),),
+        (_RETRY + "test_the_wait_is_as_long_as_told",),
+    ),
+    "what may have run needs a key": Defence(
+        (_returns("penstock.middleware.policy:may_have_run", False),),
+        (_RETRY + "test_after_a_lost_answer_a_post_is_repeated_by_the_rule",),
+    ),
+    "a retry decides once output has begun": Defence(
+        (Removal("penstock.engine.transport:TransportReply.commit", _uncommitted),),
+        (_RETRY + "test_until_the_first_output_every_failure_of_a_stream_is_the_same",),
+    ),
+    "nothing is sent again after output": Defence(
+        (Removal("penstock.middleware.policy:forbidden", _without_phase_after_output),),
+        ("middleware/test_policy.py",),
+    ),
+    "retry budget": Defence(
+        (_returns("penstock.middleware.budget:RetryBudget.take", None),),
+        ("middleware/test_budget.py",),
+    ),
+    # How much at a time
+    "a slot is given back": Defence(
+        (_returns("penstock.middleware.concurrency:Concurrency.leave", None),),
+        ("middleware/test_limiter.py::test_a_slot_is_given_back_however_the_answer_ends",),
+    ),
+    "too much lowers the limit": Defence(
+        (_returns("penstock.middleware.limiter:is_throttle", False),),
+        ("middleware/test_limiter.py::test_a_burst_of_refusals_lowers_the_limit_once",),
+    ),
+    "queue clock": Defence(
+        (Removal("penstock.middleware.line:Line.wait", _patient),),
+        ("middleware/test_limiter.py::test_a_wait_for_a_slot_ends_by_the_queue_clock",),
+    ),
+    "failures open the circuit": Defence(
+        (_returns("penstock.middleware.breaker:is_failure", False),),
+        ("middleware/test_breaker.py::test_after_enough_failures_nothing_is_sent",),
+    ),
+    # Connections
+    "pool check": Defence(
+        (_returns("penstock.engine.pool:_is_readable", False),),
+        (
+            _TRANSPORT + "test_a_connection_that_the_server_closed_is_not_used_again",
+            _TRANSPORT + "test_bytes_that_nobody_asked_for_are_not_the_next_answer",
+        ),
+    ),
+    "linger": Defence(
+        (Removal("penstock.engine.pool:Linger.add", _close_at_once),),
+        (_TRANSPORT + "test_streams_share_one_connection_though_the_body_ends_late",),
+    ),
+    "an unfinished upload is aborted": Defence(
+        (Removal("penstock.engine.pool:_Protocol.close", _plain_close),),
+        (_TRANSPORT + "test_an_upload_that_nobody_reads_ends_and_frees_its_connection",),
+    ),
+    "a cancelled reader closes its connection": Defence(
+        (
+            _returns("penstock.engine.transport:TransportReply._break_off", None),
+            _returns("penstock.middleware.retry:_release", None),
+        ),
+        ("engine/test_every_await.py::test_cancelled_at_any_wait_a_call_ends_as_cancelled",),
+    ),
+    "what was cancelled is in the ledger": Defence(
+        (_returns("penstock.engine.transport:TransportReply._break_off", None),),
+        ("engine/test_defences.py::test_an_attempt_that_was_cancelled_is_so_in_the_ledger",),
+    ),
+    "cancellation passes": Defence(
+        (Removal("penstock.engine.transport:FOREIGN", lambda foreign: (*foreign, asyncio.CancelledError)),),
+        ("engine/test_every_await.py::test_cancelled_at_any_wait_a_call_ends_as_cancelled",),
+    ),
+    "a forgotten stream gives its connection back": Defence(
+        (_returns("penstock.engine.transport:TransportReply.abandon_soon", None),),
+        (
+            "engine/test_stream.py::test_a_stream_that_is_forgotten_warns_and_gives_its_connection_back",
+            _TRANSPORT + "test_a_reply_that_a_middleware_lost_is_closed",
+        ),
+    ),
+    "stopping ends open streams": Defence(
+        (_returns("penstock.engine.transport:TransportReply.abandon", None),),
+        ("engine/test_model_engine.py::test_stopping_gives_readers_of_open_streams_what_had_arrived_and_an_error",),
+    ),
+    # Bounds and verdicts
+    "bound on a unary body": Defence(
+        (Removal("penstock.engine.transport:Transport.max_body_bytes", _endless),),
+        (_TRANSPORT + "test_a_unary_body_is_bounded",),
+    ),
+    "bound on an error body": Defence(
+        (_value("penstock.middleware.classify:MAX_ERROR_BYTES", 1 << 40),),
+        ("middleware/test_classify.py::test_of_an_error_body_a_bounded_part_is_kept",),
+    ),
+    "time for an error body": Defence(
+        (Removal("penstock.middleware.classify:read_bounded", _with_options(timeout=1e6)),),
+        ("middleware/test_classify.py::test_an_error_body_that_never_ends_is_left_in_time",),
+    ),
+    "bound on an event": Defence(
+        (Removal("penstock.engine.sse:SSEDecoder.__init__", _bounded_by(math.inf)),),
+        (
+            "engine/test_sse.py::test_one_byte_more_is_refused",
+            "engine/test_sse.py::test_an_endless_line_is_refused_in_the_read_that_passes_the_limit",
+        ),
+    ),
+    "bound on a header": Defence(
+        (_value("penstock.engine.transport:MAX_HEADER_BYTES", 1 << 30),),
+        (_TRANSPORT + "test_a_header_may_be_large_but_not_endless",),
+    ),
+    "a stream needs its terminal mark": Defence(
+        (_returns("penstock.engine.decode:EventDecoder._end", None),),
+        ("engine/test_stream.py::test_a_stream_ends_with_a_verdict",),
+    ),
+    "integers beyond 64 bit": Defence(
+        (Removal("penstock.engine.usage:_is_count", lambda original: lambda value: isinstance(value, (int, float))),),
+        ("engine/test_usage.py",),
+    ),
+    "ledger stamp": Defence(
+        (Removal("penstock.engine.exchange:CallContext.stamp", lambda original: lambda context, error: error),),
+        (_RETRY + "test_three_attempts_are_made_and_told",),
+    ),
+    # Secrets
+    "redaction": Defence(
+        (Removal("penstock.engine.exchange:redact_value", lambda original: lambda value, *secrets, **depth: value),),
+        (
+            "middleware/test_auth.py::test_a_key_that_the_gateway_echoes_is_not_shown",
+            "engine/test_model_engine.py::test_a_key_in_a_header_of_the_users_is_kept_out_of_errors",
+        ),
+    ),
+    "key validation": Defence(
+        (Removal("penstock.engine.credential:checked_key", lambda original: lambda key: key),),
+        ("engine/test_config.py::test_a_key_that_cannot_be_sent_is_refused_without_showing_it",),
+    ),
+    "a key goes to its origin only": Defence(
+        (_returns("penstock.middleware.auth:Auth._is_at_home", True),),
+        ("middleware/test_auth.py::test_only_the_named_origin_gets_the_key",),
+    ),
+    "no key over plain http": Defence(
+        (_returns("penstock.engine.credential:is_loopback", True),),
+        ("engine/test_defences.py::test_a_key_does_not_go_to_another_machine_in_plain_text",),
+    ),
+    "redirects are refused": Defence(
+        (Removal("aiohttp:ClientSession._request", _with_options(allow_redirects=True)),),
+        (_TRANSPORT + "test_redirects_are_not_followed",),
+    ),
+    "no cookies": Defence(
+        (Removal("aiohttp:DummyCookieJar", lambda original: lambda: aiohttp.CookieJar(unsafe=True)),),
+        (_TRANSPORT + "test_cookies_are_not_kept",),
+    ),
+    # Loops and processes
+    "one event loop": Defence(
+        (_returns("penstock.engine.model_engine:ModelEngine._check_usable", None),),
+        ("engine/test_model_engine.py::test_another_event_loop_is_refused",),
+    ),
+    "one process": Defence(
+        (_returns("penstock.engine.model_engine:ModelEngine._check_process", None),),
+        ("engine/test_defences.py::test_an_engine_in_a_process_that_was_forked_says_so",),
+    ),
+}
+"""By name."""
