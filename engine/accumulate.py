@@ -62,6 +62,7 @@ class Accumulator:
         """Whether no output was received; a role or a count is none."""
         self._choices: dict[int, _OpenChoice] = {}
         self._first: _OpenChoice | None = None  # the choice with index 0
+        self._known_extra: Mapping[str, Any] | None = None  # of the last chunk
         self._extra: dict[str, Any] = {}
 
     @property
@@ -77,11 +78,13 @@ class Accumulator:
     def add(self, chunks: Iterable[LLMResponseChunk]) -> None:
         """Append chunks in the order they came."""
         for chunk in chunks:
-            if type(chunk) is TextChunk and self._first is not None and chunk.head is self.head:
-                self._first.content.append(chunk.delta_content or "")
+            first = self._first
+            if first and type(chunk) is TextChunk and chunk.head is self.head and chunk.extra is self._known_extra:
+                first.content.append(chunk.delta_content or "")
                 continue  # as nearly all
             if chunk.usage is not None:
                 self.usage = chunk.usage  # absolute, so the last one counts; some servers send it with every chunk
+            self._known_extra = chunk.extra
             if chunk.extra is not None:
                 self._extra.update((name, value) for name, value in chunk.extra.items() if value is not None)
             self.head = chunk.head

@@ -81,7 +81,7 @@ class ChatReader:
         choices = payload.get("choices")
         if not isinstance(choices, list) or len(choices) != 1 or payload.get("usage") is not None:
             return None
-        if _unknown(payload, _KNOWN_MEMBERS) or self._head_of(payload) is not self._head:
+        if self._head_of(payload) is not self._head:
             return None
         choice = choices[0]
         delta = choice.get("delta")
@@ -91,7 +91,8 @@ class ChatReader:
         if len(present) != 1 or choice.get("finish_reason") is not None or choice.get("logprobs") is not None:
             return None
         (name,) = present
-        constants = {"index": choice.get("index"), "role": delta.get("role")}
+        extra = _unknown(payload, _KNOWN_MEMBERS)
+        constants = {"index": choice.get("index"), "role": delta.get("role"), "extra": extra}
         constants = {member: value for member, value in constants.items() if value}
         path: Path = ("choices", 0, "delta", name)
         if name == "tool_calls":

@@ -130,7 +130,9 @@ class EventDecoder(ABC):
                 chunks += alike
             if position == len(text):
                 break
-            end = text.index("\n\n", position) + 2
+            end = text.find("\n\n", position) + 2
+            if end < 2:  # blank lines are left
+                end = len(text)
             event = text[position:end]
             chunks += self._feed_any(event.encode())
             position = end

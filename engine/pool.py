@@ -214,8 +214,12 @@ class _Protocol(ResponseHandler):
         self._stop_write_watch()
 
     def connection_lost(self, exc: BaseException | None) -> None:
+        body = self._payload
         self._stop_write_watch()
         super().connection_lost(exc)
+        if body is not None and not body.is_eof() and body.exception() is None:
+            # After a malformed chunk size the parser is gone, and nobody tells the reader.
+            body.set_exception(aiohttp.ClientPayloadError("the connection was lost in the middle of the body"))
         if self.on_arrival is not None:
             self.on_arrival()
 

@@ -41,34 +41,36 @@ class TextRepetition(Repetition):
     Args:
         path, head: As for `Repetition`.
         field: The field of a chunk that the text is.
-        constants: Further fields of the chunks: ``role``, ``index``.
+        constants: Further fields of the chunks: ``role``, ``index``, ``extra``.
     """
 
     def __init__(self, path: Path, head: ChunkHead, field: str, constants: dict[str, Any]) -> None:
         super().__init__(path, head)
         self._field = field
-        self._constants = constants
+        self._extra = extra = constants.get("extra")
+        self._full = {**constants, "head": head}
+        self._empty: dict[str, Any] | None = None  # what is left when the text is empty
+        if "role" in constants:
+            self._empty = self._full
+        elif extra is not None:
+            self._empty = {"extra": extra, "head": head}
+        self._is_plain = field == "delta_content" and constants.keys() <= {"extra"}
 
     def chunks(self, texts: list[str]) -> list[LLMResponseChunk]:
-        """An empty text makes no chunk, except for its role."""
-        if self._field == "delta_content" and not self._constants:
-            return self._text_chunks(texts)
-        of, field, head, constants = LLMResponseChunk.of, self._field, self.head, self._constants
-        return [
-            of({**constants, field: text, "head": head} if text else {**constants, "head": head})
-            for text in texts
-            if text or "role" in constants
-        ]
-
-    def _text_chunks(self, texts: list[str]) -> list[LLMResponseChunk]:
+        """An empty text makes no chunk, except for what else there is."""
         chunks: list[LLMResponseChunk] = []
-        new, append, head = TextChunk.__new__, chunks.append, self.head
+        new, append, is_plain, head, extra = TextChunk.__new__, chunks.append, self._is_plain, self.head, self._extra
         for text in texts:
-            if text:
+            if text and is_plain:
                 chunk = new(TextChunk)
                 chunk.delta_content = text
+                chunk.extra = extra
                 chunk.head = head
                 append(chunk)
+            elif text:
+                append(LLMResponseChunk.of({**self._full, self._field: text}))
+            elif self._empty is not None:
+                append(LLMResponseChunk.of(dict(self._empty)))
         return chunks
 
 
@@ -78,7 +80,7 @@ class ArgumentsRepetition(Repetition):
     Args:
         path, head: As for `Repetition`.
         pieces: The call that they belong to.
-        constants: Further fields of the chunks: ``role``, ``index``.
+        constants: Further fields of the chunks: ``role``, ``index``, ``extra``.
     """
 
     def __init__(self, path: Path, head: ChunkHead, pieces: ArgumentPieces, constants: dict[str, Any]) -> None:

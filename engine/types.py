@@ -427,12 +427,12 @@ class LLMResponseChunk:
 
 
 class TextChunk(LLMResponseChunk):
-    """A chunk that is a piece of the answer's text and nothing else, as nearly all chunks of a stream are.
+    """A chunk that is a piece of the answer's text and nothing else of its own, as nearly all chunks of a stream are.
 
-    It has slots for what it has, which takes half the time and memory of a dictionary.
+    It has slots for what it has, which takes half the time and memory of a dictionary. `extra` is shared by chunks.
     """
 
-    __slots__ = ("delta_content", "head")
+    __slots__ = ("delta_content", "extra", "head")
 
 
 _COMPARED_CHUNK_FIELDS = (

@@ -12,6 +12,7 @@ from penstock.engine.errors import (
     AuthenticationError,
     ClockError,
     ConfigurationError,
+    EmptyResponseError,
     IdempotencyInProgressError,
     ModelEngineError,
     OverloadedError,
@@ -231,10 +232,11 @@ def has_not_run(error: ModelEngineError) -> bool:
 
 
 def may_have_run(error: ModelEngineError) -> bool:
-    """Whether the request was sent and its outcome is unknown: no answer, or one that broke off without saying why."""
+    """Whether the request was sent and its outcome is unknown: no answer, an empty one, or one that broke off."""
     if error.phase == "no_answer" or error.advice == "keyed":
         return True
-    return error.phase == "before_output" and isinstance(error, (TransportError, ClockError, StreamTruncatedError))
+    unknown = (TransportError, ClockError, StreamTruncatedError, EmptyResponseError)
+    return error.phase == "before_output" and isinstance(error, unknown)
 
 
 def timed(wait: float, error: ModelEngineError, *, max_wait: float, time_left: float | None, jitter: float) -> Decision:

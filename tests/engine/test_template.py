@@ -111,6 +111,11 @@ def test_a_lone_surrogate_does_not_fit(escape: str) -> None:
     assert template.read(text.replace('"a"', r'"\ud83d\ude00"'), 0)[0] == ["😀"]
 
 
+def test_blank_lines_after_an_event_are_none() -> None:
+    fed = [event(frame({"content": "a"})) * 2 + "\n" for _ in range(3)]
+    same([part.encode() for part in fed])
+
+
 # The decoders
 
 
@@ -153,7 +158,7 @@ deltas = st.one_of(
 frames = st.builds(
     lambda delta, members, choice: _with_choice(frame(delta, **members), choice),
     deltas,
-    st.sampled_from([{}, {}, {}, {"usage": None}, {"id": "other"}, {"service_tier": "x"}, {"model": "n"}])
+    st.sampled_from([{}, {}, {"usage": None}, {"id": "other"}, {"tier": "x", "system_fingerprint": "y"}, {"model": "n"}])
     | st.builds(lambda padding: {"obfuscation": padding}, words)
     | st.just({"usage": {"prompt_tokens": 1, "completion_tokens": 2}})
     | st.just({"error": {"message": "no", "type": "overloaded_error"}}),
@@ -204,11 +209,8 @@ def parts_of(body: bytes, cuts: list[int]) -> list[bytes]:
 
 def told(decoder: EventDecoder, parts: list[bytes]) -> list[Any]:
     """What a decoder says after each read, and at the end."""
-    said: list[Any] = []
-    for part in parts:
-        said.append((decoder.feed(part), state(decoder)))
-    said.append((decoder.close(), state(decoder)))
-    return said
+    said = [(decoder.feed(part), state(decoder)) for part in parts]
+    return [*said, (decoder.close(), state(decoder))]
 
 
 def state(decoder: EventDecoder) -> Any:
