@@ -345,12 +345,15 @@ class ModelEngine:
         return await self._send(exchange), exchange.context
 
     def _stream(self, exchange: Exchange, options: CallOptions) -> ChatStream:
-        on_break = self._on_break if options.on_break is None else self._checked_break(options.on_break)
+        on_break = self._on_break
+        if options.on_break is not None:
+            on_break = self._checked_break(options.on_break)
         return ChatStream(exchange.context, lambda: self._send(exchange), self._interrupt, on_break)
 
     def _checked_break(self, on_break: OnBreak) -> OnBreak:
-        if on_break not in get_args(OnBreak):
-            raise ConfigurationError(f"on_break= is one of {', '.join(get_args(OnBreak))}, not {on_break!r:.80}")
+        known: tuple[str, ...] = get_args(OnBreak)
+        if on_break not in known:
+            raise ConfigurationError(f"on_break= is one of {', '.join(known)}, not {on_break!r:.80}")
         if on_break == "restart" and not any(isinstance(middleware, Retry) for middleware in self._middleware):
             raise ConfigurationError("on_break='restart' needs a Retry middleware in the stack")
         return on_break

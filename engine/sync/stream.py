@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
+Sink = Callable[[list[LLMResponseChunk]], object]
+"""What takes the chunks of a read."""
+
+
 class ChatStream:
     """A streamed answer. Nothing is sent before it is first asked for something.
 
@@ -60,7 +64,7 @@ class ChatStream:
         pieces = self._stream.text()
         return iter(lambda: self._run(_next_text(pieces)), None)
 
-    def pump(self, sink: Callable[[list[LLMResponseChunk]], object]) -> None:
+    def pump(self, sink: Sink) -> None:
         """Give the chunks of each read to a function, in this thread, to the end. What it raises closes the stream."""
         self._stream._claim()
         try:

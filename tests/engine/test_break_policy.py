@@ -16,14 +16,14 @@ from penstock.engine.errors import (
     StreamConsumedError,
     StreamTruncatedError,
 )
-from penstock.testing import Gateway, answer, block, cut, error_event, fail, garbage_frame, stall, truncate
+from penstock.testing import Gateway, Step, answer, block, cut, error_event, fail, garbage_frame, stall, truncate
 from tests.clocks import FakeClock
 from tests.conftest import API_KEY
 from tests.outcomes import drained, failure, text_of
 from tests.raw_server import STREAM_HEAD, Connection, RawServer, text
 
 WHOLE = answer("a b c")
-BREAKS = {
+BREAKS: dict[str, Step] = {
     "cut": cut(after_events=4, of=WHOLE),
     "reset": cut(after_events=4, by="reset", of=WHOLE),
     "truncated": truncate(after_events=3, of=WHOLE),

@@ -206,9 +206,10 @@ async def test_text_fails_as_the_stream_does(gateway: Gateway, engine: ModelEngi
     gateway.script(truncate(after_events=4, of=WORDS))
     pieces: list[str] = []
 
-    stream = engine.stream_call("Hi").text()
-    with pytest.raises(StreamTruncatedError) as raised:
-        while True:
-            pieces.append(await anext(stream))
-    assert raised.value.partial is not None
-    assert "".join(pieces) == raised.value.partial.content != ""
+    async def read() -> None:
+        async for piece in engine.stream_call("Hi").text():
+            pieces.append(piece)  # noqa: PERF401 - what came before the failure counts
+
+    raised = await failure(read())
+    assert raised.partial is not None
+    assert "".join(pieces) == raised.partial.content != ""

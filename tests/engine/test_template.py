@@ -158,7 +158,7 @@ deltas = st.one_of(
 frames = st.builds(
     lambda delta, members, choice: _with_choice(frame(delta, **members), choice),
     deltas,
-    st.sampled_from([{}, {}, {"usage": None}, {"id": "other"}, {"tier": "x", "system_fingerprint": "y"}, {"model": "n"}])
+    st.sampled_from([{}, {}, {"usage": None}, {"id": "other"}, {"tier": "x", "fingerprint": "y"}, {"model": "n"}])
     | st.builds(lambda padding: {"obfuscation": padding}, words)
     | st.just({"usage": {"prompt_tokens": 1, "completion_tokens": 2}})
     | st.just({"error": {"message": "no", "type": "overloaded_error"}}),

@@ -1,9 +1,9 @@
 """The decision as a pure function: a table of what failed, in which circumstances, and what follows.
 
-A line of tests/data/decisions.jsonl has what failed, as an answer (``status``, ``headers``, ``body``) or as an ``error``
-with a ``phase``; the circumstances where they are not the usual ones (the first attempt, of three, with a key, with no
-deadline, with a full budget); and what has to come of it: the ``class`` of the error, whether it is sent ``again``, and
-between which two numbers the ``wait`` is, in seconds.
+A line of tests/data/decisions.jsonl has what failed, as an answer (``status``, ``headers``, ``body``) or as an
+``error`` with a ``phase``; the circumstances where they are not the usual ones (the first attempt, of three, with a
+key, with no deadline, with a full budget); and what has to come of it: the ``class`` of the error, whether it is sent
+``again``, and between which two numbers the ``wait`` is, in seconds.
 """
 
 from __future__ import annotations
