@@ -164,7 +164,7 @@ class ModelEngine:
         self._clock = clock
         self._middleware = checked_stack(_stack(config, middleware))
         self._sends_keys = any(isinstance(middleware, Idempotency) for middleware in self._middleware)
-        self._on_break = self._checked_break(on_break)
+        self._on_break: OnBreak = self._checked_break(on_break)
         self._transport = Transport(session)
         self._handler: AnyHandler = compose(self._middleware, self._transport)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -345,7 +345,7 @@ class ModelEngine:
         return await self._send(exchange), exchange.context
 
     def _stream(self, exchange: Exchange, options: CallOptions) -> ChatStream:
-        on_break = self._on_break
+        on_break: OnBreak = self._on_break
         if options.on_break is not None:
             on_break = self._checked_break(options.on_break)
         return ChatStream(exchange.context, lambda: self._send(exchange), self._interrupt, on_break)
