@@ -1,9 +1,10 @@
-"""What every benchmark here needs: interleaved rounds, medians with spread, one line of JSON at the end."""
+"""What every benchmark here needs: its core, the server, medians with spread, one line of JSON at the end."""
 
 from __future__ import annotations
 
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -25,8 +26,10 @@ class Spread:
 
     @classmethod
     def of(cls, values: list[float]) -> Spread:
-        """Of at least two values."""
-        quarters = statistics.quantiles(values, n=4)
+        """Of at least one value, which then has no spread."""
+        if len(values) == 1:
+            return cls(values[0], values[0], values[0])
+        quarters = statistics.quantiles(values, n=4, method="inclusive")
         return cls(statistics.median(values), quarters[0], quarters[2])
 
     def __str__(self) -> str:
@@ -47,12 +50,21 @@ def pin(core: int) -> None:
         os.sched_setaffinity(0, {core})
 
 
+def raise_file_limit() -> int:
+    """Allow this process as many open files as it may have. Returns how many."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    return most
+
+
 @contextmanager
-def fixed_server() -> Iterator[str]:
-    """The URL of a server that answers each request with the same chat completion, in a process and on a core of its
-    own.
+def load_server(python: str = sys.executable) -> Iterator[str]:
+    """The URL of a load server, in a process and on a core of its own.
+
+    Args:
+        python: The interpreter to run it with.
     """
-    command = [sys.executable, str(HERE / "fixed_server.py")]
+    command = [python, str(HERE / "load_server.py")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         try:

@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable
 
 import aiohttp
 import orjson
-from harness import Spread, fixed_server, pin, report
+from harness import Spread, load_server, pin, report
 
 from penstock import ModelEngine
 
@@ -37,7 +37,7 @@ async def cpu_per_call(call: Callable[[], Awaitable[object]]) -> float:
 
 async def main() -> None:
     pin(0)
-    with fixed_server() as url:
+    with load_server() as url:
         async with (
             aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session,
             ModelEngine("fixed", base_url=url, api_key="sk-benchmark") as engine,
