@@ -12,7 +12,7 @@ from typing import Any
 
 from .errors import MalformedResponseError
 from .members import kind_of, list_of, object_of, text_of, whole_of
-from .repetition import ArgumentsRepetition, Repetition, TextRepetition
+from .repetition import ArgumentsRepetition, Repetition, text_repetition
 from .template import Path
 from .tool_calls import ToolCallIndexer
 from .types import ChunkHead, LLMResponseChunk
@@ -99,7 +99,7 @@ class ChatReader:
             return self._arguments_repetition(delta[name], constants, path)
         if name not in _FIELDS or not isinstance(delta[name], str):
             return None
-        return TextRepetition(path, self._head, _FIELDS[name], constants)
+        return text_repetition(path, self._head, _FIELDS[name], constants)
 
     def _arguments_repetition(self, fragments: Any, constants: dict[str, Any], path: Path) -> Repetition | None:
         calls = self._tool_calls.get(constants.get("index", 0))

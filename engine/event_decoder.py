@@ -7,6 +7,7 @@ Events are decoded one by one, except for those that are like one before them bu
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -25,6 +26,19 @@ DONE = "[DONE]"
 """The data of the event that ends a stream."""
 
 MAX_EVENT_BYTES = 8 * 1024 * 1024  # events of 2 MB are real
+_SHORTEST = 16  # bytes of a read that may have a whole event in it that is alike
+_LONGEST_REST = 4096  # bytes of an event that are put before the next read: as much work as decoding a common one
+
+
+class _Armed:
+    """What reads the events that are alike, as long as the next byte begins an event and nothing else has come."""
+
+    __slots__ = ("read_one", "repetition", "template")
+
+    def __init__(self, template: Template, repetition: Repetition, read_one: Callable[[bytes], str | None]) -> None:
+        self.template = template
+        self.repetition = repetition
+        self.read_one = read_one
 
 
 class EventDecoder(ABC):
@@ -61,21 +75,60 @@ class EventDecoder(ABC):
         self._template: Template | None = None
         self._repetition: Repetition | None = None  # what the template's events decode to
         self._patience = self.patience
+        self._armed: _Armed | None = None
+        self._rest = b""  # the beginning of an event that may be alike
 
     @property
     def life(self) -> int:
         return self._events + self._sse.comments
 
     def feed(self, data: bytes) -> list[LLMResponseChunk]:
-        if self.finished or self.failure is not None:
+        if (armed := self._armed) is None:
+            return self._feed_other(self._take_rest() + data if self._rest else data)
+        if self._rest:
+            data = self._take_rest() + data
+        elif (text := armed.read_one(data)) is not None:
+            self._events += 1
+            return armed.repetition.chunks([text])
+        if len(data) <= self._max_event_bytes and (read := armed.template.read_all(data)) is not None:
+            texts, end = read
+            self._events += len(texts)
+            chunks = armed.repetition.chunks(texts)
+            return chunks if end == len(data) else chunks + self._keep(data[end:])
+        return self._feed_other(data)
+
+    def _feed_other(self, data: bytes) -> list[LLMResponseChunk]:
+        """Decode a read that has more in it than events that are alike."""
+        if self._is_over:
             return []
-        if self._template is not None and len(data) <= self._max_event_bytes:
-            return self._feed_alike(data)
-        was_between = self._sse.is_between_events
-        chunks = self._feed_any(data)
-        if self._patience and self._has_output and not self.finished and self.failure is None:
-            self._learn_from(data, was_between)
+        if self._patience and _SHORTEST <= len(data) <= self._max_event_bytes:
+            chunks = self._feed_alike(data)
+        else:
+            chunks = self._feed_any(data)
+        self._arm()
         return chunks
+
+    def _arm(self) -> None:
+        """See whether the next read may be read by the template alone."""
+        template, repetition, armed = self._template, self._repetition, self._armed
+        self._armed = None
+        if template is None or repetition is None or self._is_over or not self._has_output:
+            return
+        if self._sse.is_between_events and repetition.holds(self._chunk_head):
+            if armed is None or armed.template is not template:
+                armed = _Armed(template, repetition, template.one_reader(self._max_event_bytes))
+            self._armed = armed
+
+    def _keep(self, rest: bytes) -> list[LLMResponseChunk]:
+        """Keep the beginning of an event for the next read, once: what has been kept and is not whole then is fed."""
+        if len(rest) <= _LONGEST_REST and b"\r" not in rest:
+            self._rest = rest
+            return []
+        return self._feed_other(rest)
+
+    def _take_rest(self) -> bytes:
+        rest, self._rest = self._rest, b""
+        return rest
 
     def _feed_any(self, data: bytes) -> list[LLMResponseChunk]:
         """Decode bytes, whatever is in them."""
@@ -118,47 +171,37 @@ class EventDecoder(ABC):
         """Decode whole events."""
         chunks: list[LLMResponseChunk] = []
         position = 0
-        while not self._is_over:
-            if self._template is None or self._repetition is None or not self._repetition.holds(self._chunk_head):
+        while position < len(text) and not self._is_over:
+            template, repetition = self._template, self._repetition
+            if template is not None and repetition is not None and repetition.holds(self._chunk_head):
+                found, position = template.read(text, position)
+                if found:
+                    self._events += len(found)
+                    self._patience = self.patience
+                    chunks += repetition.chunks(found)
+            elif not self._patience:
                 return chunks + self._feed_any(text[position:].encode())
-            found, position = self._template.read(text, position)
-            if found:
-                self._events += len(found)
-                self._patience = self.patience
-                alike = self._repetition.chunks(found)
-                self._has_output = self._has_output or bool(alike)
-                chunks += alike
-            if position == len(text):
-                break
-            end = text.find("\n\n", position) + 2
-            if end < 2:  # blank lines are left
-                end = len(text)
-            event = text[position:end]
-            chunks += self._feed_any(event.encode())
-            position = end
-            if not self._is_over:
-                self._learn(event)
-            if position == len(text):
-                break
+            if position < len(text):
+                end = text.find("\n\n", position) + 2
+                if end < 2:  # blank lines are left
+                    end = len(text)
+                event = text[position:end]
+                chunks += self._feed_any(event.encode())
+                position = end
+                if self._has_output and not self._is_over:
+                    self._learn(event)
         return chunks
 
     @property
     def _is_over(self) -> bool:
         return self.finished or self.failure is not None
 
-    def _learn_from(self, data: bytes, was_between: bool) -> None:
-        """Learn from the last whole event of a read."""
-        end = data.rfind(b"\n\n") + 2
-        before = data.rfind(b"\n\n", 0, max(0, end - 2))
-        if end >= 2 and (before >= 0 or was_between):
-            self._learn(data[before + 2 if before >= 0 else 0 : end].decode("utf-8", "replace"))
-
     def _learn(self, event: str) -> None:
         """Take an event that has been decoded as the pattern for those to come, if it can be one."""
+        self._patience -= 1
         if not self._patience:
             self._template = self._repetition = None
             return
-        self._patience -= 1
         try:
             payload = orjson.loads(event[5:])
         except orjson.JSONDecodeError:
@@ -176,8 +219,9 @@ class EventDecoder(ABC):
         return []  # an event that is not whole says nothing
 
     def close(self) -> list[LLMResponseChunk]:
-        if not self.finished and self.failure is None:
+        if not self._is_over:
             try:
+                self._feed_any(self._take_rest())  # gives no chunk: no line has ended that was blank
                 self._end(self._sse.close())
             except ModelEngineError as error:
                 self.failure = error

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any
 
 from .template import Path
 from .tool_calls import ArgumentPieces
-from .types import ChunkHead, LLMResponseChunk, TextChunk
+from .types import ChunkHead, LLMResponseChunk, ReasoningChunk, TextChunk
 
 
 class Repetition(ABC):
@@ -35,43 +36,85 @@ class Repetition(ABC):
         """The chunks of events with these texts."""
 
 
-class TextRepetition(Repetition):
-    """Pieces of text or reasoning.
+def text_repetition(path: Path, head: ChunkHead, field: str, constants: dict[str, Any]) -> Repetition:
+    """The repetition of pieces of text or reasoning.
 
     Args:
-        path, head: As for `Repetition`.
-        field: The field of a chunk that the text is.
+        path: Where the text stands.
+        head: What the chunks are under.
+        field: The field of a chunk that the text is: ``delta_content`` or ``delta_reasoning``.
         constants: Further fields of the chunks: ``role``, ``index``, ``extra``.
     """
+    if constants.keys() <= {"extra"}:
+        kind = _TextRepetition if field == "delta_content" else _ReasoningRepetition
+        return kind(path, head, constants.get("extra"))
+    return _FieldsRepetition(path, head, field, constants)
 
-    def __init__(self, path: Path, head: ChunkHead, field: str, constants: dict[str, Any]) -> None:
+
+class _TextRepetition(Repetition):
+    """Pieces of text, and nothing else of their own."""
+
+    def __init__(self, path: Path, head: ChunkHead, extra: Mapping[str, Any] | None) -> None:
         super().__init__(path, head)
-        self._field = field
-        self._extra = extra = constants.get("extra")
-        self._full = {**constants, "head": head}
-        self._empty: dict[str, Any] | None = None  # what is left when the text is empty
-        if "role" in constants:
-            self._empty = self._full
-        elif extra is not None:
-            self._empty = {"extra": extra, "head": head}
-        self._is_plain = field == "delta_content" and constants.keys() <= {"extra"}
+        self._extra = extra
 
     def chunks(self, texts: list[str]) -> list[LLMResponseChunk]:
-        """An empty text makes no chunk, except for what else there is."""
         chunks: list[LLMResponseChunk] = []
-        new, append, is_plain, head, extra = TextChunk.__new__, chunks.append, self._is_plain, self.head, self._extra
+        new, head, extra = _new_text, self.head, self._extra
         for text in texts:
-            if text and is_plain:
+            if text:
                 chunk = new(TextChunk)
                 chunk.delta_content = text
                 chunk.extra = extra
                 chunk.head = head
-                append(chunk)
-            elif text:
-                append(LLMResponseChunk.of({**self._full, self._field: text}))
-            elif self._empty is not None:
-                append(LLMResponseChunk.of(dict(self._empty)))
+                chunks.append(chunk)
+            elif extra is not None:
+                chunks.append(LLMResponseChunk(extra=extra, head=head))
         return chunks
+
+
+class _ReasoningRepetition(Repetition):
+    """Pieces of reasoning, and nothing else of their own."""
+
+    def __init__(self, path: Path, head: ChunkHead, extra: Mapping[str, Any] | None) -> None:
+        super().__init__(path, head)
+        self._extra = extra
+
+    def chunks(self, texts: list[str]) -> list[LLMResponseChunk]:
+        chunks: list[LLMResponseChunk] = []
+        new, head, extra = _new_reasoning, self.head, self._extra
+        for text in texts:
+            if text:
+                chunk = new(ReasoningChunk)
+                chunk.delta_reasoning = text
+                chunk.extra = extra
+                chunk.head = head
+                chunks.append(chunk)
+            elif extra is not None:
+                chunks.append(LLMResponseChunk(extra=extra, head=head))
+        return chunks
+
+
+_new_text, _new_reasoning = TextChunk.__new__, ReasoningChunk.__new__  # without __init__, which has nothing to do
+
+
+class _FieldsRepetition(Repetition):
+    """Pieces of text or reasoning with a role, or of another choice than the first."""
+
+    def __init__(self, path: Path, head: ChunkHead, field: str, constants: dict[str, Any]) -> None:
+        super().__init__(path, head)
+        self._field = field
+        self._full = {**constants, "head": head}
+        self._empty: dict[str, Any] | None = None  # what is left when the text is empty
+        if "role" in constants:
+            self._empty = self._full
+        elif "extra" in constants:
+            self._empty = {"extra": constants["extra"], "head": head}
+
+    def chunks(self, texts: list[str]) -> list[LLMResponseChunk]:
+        full, empty, field = self._full, self._empty, self._field
+        fields = ({**full, field: text} if text else empty for text in texts)
+        return [LLMResponseChunk.of(dict(each)) for each in fields if each is not None]
 
 
 class ArgumentsRepetition(Repetition):

@@ -27,6 +27,7 @@ A second hole is for OpenAI's ``obfuscation``, a padding that is thrown away.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from itertools import islice
 from json.decoder import scanstring  # type: ignore[attr-defined]
 from typing import Any
@@ -39,6 +40,7 @@ Path = tuple["str | int", ...]
 _PADDING: Path = ("obfuscation",)
 _LONGEST = 16 * 1024  # characters of an event to learn from; longer ones are not repeated by the thousand
 _MOST_PLACES = 8  # at which a member's name may stand in an event before the search is given up
+_LONGEST_STRING = 512  # characters in a read of one event; more than one event would be scanned twice
 _PROBE = "a text that no event has"
 
 
@@ -114,6 +116,56 @@ class Template:
             pass  # no JSON string: the general decoder says what is wrong with it
         return strings, at - len(head)
 
+    def one_reader(self, limit: int) -> Callable[[bytes], str | None]:
+        """A function that gives the string of a read which is exactly one event that fits, else `None`: what `read` and
+        `read_all` would give, for the reads of a stream of single tokens, and for half the time.
+
+        Args:
+            limit: Bytes of the longest read to look at; others are left alone.
+        """
+        head, tail, rest, size, scan = self._head, self._tail, self._rest, len(self._head), scanstring
+        tail_size = len(tail)
+        longest = min(limit, size + tail_size + (0 if rest is None else len(rest)) + _LONGEST_STRING)
+
+        def read_one(data: bytes) -> str | None:
+            if len(data) > longest:
+                return None
+            try:
+                text = str(data, "utf-8")
+                if not text.startswith(head):
+                    return None
+                string, end = scan(text, size, True)
+                if rest is None:
+                    fits = text[end:] == tail
+                else:
+                    fits = text[end : end + tail_size] == tail
+                    if fits:
+                        _, end = scan(text, end + tail_size, True)
+                        fits = text[end:] == rest
+            except ValueError:
+                return None
+            if not fits or "\\u" in text:  # it may be a lone surrogate
+                return None
+            found: str = string
+            return found
+
+        return read_one
+
+    def read_all(self, data: bytes) -> tuple[list[str], int] | None:
+        """The strings in the hole, when all whole events of a read fit, and where the event begins that is not whole.
+
+        `None` when one does not fit, or none is whole.
+        """
+        end = len(data) if data.endswith(b"\n\n") else data.rfind(b"\n\n") + 2
+        if end < 2:
+            return None
+        try:
+            text = str(data if end == len(data) else data[:end], "utf-8")
+        except UnicodeDecodeError:
+            return None
+        strings, position = self.read(text, 0)
+        return (strings, end) if position == len(text) else None
+
     def _read_padded(self, text: str, start: int) -> tuple[list[str], int]:
         """As `read`, of events that have a padding."""
         strings: list[str] = []
@@ -176,7 +228,7 @@ def _member(decoded: Any, path: Path) -> Any:
 
 
 def _may_have_surrogates(text: str) -> bool:
-    return "\\ud" in text or "\\uD" in text
+    return "\\u" in text and ("\\ud" in text or "\\uD" in text)
 
 
 def _is_encodable(text: str) -> bool:

@@ -26,6 +26,10 @@ class ToolCallAssembler:
                 call = self._calls[fragment.index] = _OpenCall()
             call.add(fragment)
 
+    def go_on(self, index: int, arguments: list[str]) -> None:
+        """Append further arguments of a call that has begun."""
+        self._calls[index].arguments += arguments
+
     def finish(self) -> tuple[ToolCall, ...] | None:
         """The calls so far, ordered by index. `None` when there are none."""
         return tuple(call.close() for _, call in sorted(self._calls.items())) or None
@@ -144,10 +148,10 @@ class ArgumentPieces:
         return self._indexer.is_last(self._said, self._call)
 
     def deltas(self, arguments: list[str]) -> list[ToolCallDelta]:
+        """The deltas of such fragments; they are assembled, too."""
         index, kind = self._call.index, self._kind
-        deltas = [ToolCallDelta(index, None, None, piece, kind) for piece in arguments]
-        self._indexer.assembler.add(deltas)
-        return deltas
+        self._indexer.assembler.go_on(index, arguments)
+        return [ToolCallDelta(index, None, None, piece, kind) for piece in arguments]
 
 
 class _KnownCall:

@@ -168,9 +168,12 @@ class ToolCall:
         return {"id": self.id, "type": self.type, "function": function}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)  # not frozen: that makes constructing three times as slow, once per token
 class ToolCallDelta:
-    """A fragment of a tool call. `id` and `name` come with the first fragment of an `index`, `arguments` in pieces."""
+    """A fragment of a tool call. Treat it as immutable.
+
+    `id` and `name` come with the first fragment of an `index`, `arguments` in pieces.
+    """
 
     index: int
     id: str | None = None
@@ -433,6 +436,12 @@ class TextChunk(LLMResponseChunk):
     """
 
     __slots__ = ("delta_content", "extra", "head")
+
+
+class ReasoningChunk(LLMResponseChunk):
+    """As `TextChunk`, of a piece of reasoning."""
+
+    __slots__ = ("delta_reasoning", "extra", "head")
 
 
 _COMPARED_CHUNK_FIELDS = (

@@ -16,7 +16,7 @@ from ...body import MAX_START_BYTES
 from ...errors import EmptyResponseError, MalformedResponseError, ModelEngineError
 from ...event_decoder import EventDecoder
 from ...members import text_of
-from ...repetition import Repetition, TextRepetition
+from ...repetition import Repetition, text_repetition
 from ...types import ChunkHead, LLMResponseChunk
 from ...verdict import Answer, JudgeEvent, plain_headers, read_complaint
 from .record import AUDIT_HEADER, governance_of, governance_of_error, usage_of
@@ -60,7 +60,7 @@ class ModelgovStreamDecoder(EventDecoder):
     def _repetition_of(self, payload: dict[str, Any]) -> Repetition | None:
         if payload.keys() != {"delta"}:
             return None
-        return TextRepetition(("delta",), self._text_head, "delta_content", {})
+        return text_repetition(("delta",), self._text_head, "delta_content", {})
 
     @property
     def _chunk_head(self) -> ChunkHead:
