@@ -71,6 +71,11 @@ class Accumulator:
         return self._choices[min(self._choices)].finish_reason if self._choices else None
 
     @property
+    def is_finished(self) -> bool:
+        """Whether every choice that has begun has its finish reason, and there is at least one."""
+        return bool(self._choices) and all(choice.finish_reason is not None for choice in self._choices.values())
+
+    @property
     def was_filtered(self) -> bool:
         """Whether a content filter ended an answer."""
         return any(choice.finish_reason == "content_filter" for choice in self._choices.values())

@@ -31,8 +31,8 @@ def read_object(answer: Answer, judge: JudgeEvent = judge_event) -> dict[str, An
         raise _foreign(answer, "JSON") from None
     if not isinstance(payload, dict):
         raise MalformedResponseError(f"the answer is {kind_of(payload)}, not an object", body=excerpt(answer.body))
-    if is_error(payload):
-        raise judge(complaint_in(payload, answer.body))
+    if (told := error_in(payload)) is not None:
+        raise judge(complaint_in(told, answer.body))
     return payload
 
 
@@ -64,9 +64,17 @@ def _foreign(answer: Answer, expected: str) -> MalformedResponseError:
     return MalformedResponseError(f"the answer is not {expected} ({content_type}): {snippet(text)!r}", body=text)
 
 
-def is_error(payload: dict[str, Any]) -> bool:
-    """Whether an object is an error, whatever status or event it came with."""
-    return payload.get("error") is not None or payload.get("object") == "error"
+def error_in(payload: dict[str, Any]) -> dict[str, Any] | None:
+    """The object that tells of an error, whatever status or event it came with: this one, or what a choice of it has,
+    as OpenRouter's have. `None` when it is none.
+    """
+    if payload.get("error") is not None or payload.get("object") == "error":
+        return payload
+    choices = payload.get("choices")
+    for choice in choices if isinstance(choices, list) else ():
+        if isinstance(choice, dict) and (choice.get("error") is not None or choice.get("finish_reason") == "error"):
+            return {**payload, "error": choice.get("error") or {"message": "the model ended with an error"}}
+    return None
 
 
 def complaint_in(payload: dict[str, Any], raw: bytes) -> Complaint:

@@ -15,7 +15,7 @@ from .members import kind_of, list_of, object_of, text_of, whole_of
 from .repetition import ArgumentsRepetition, Repetition, text_repetition
 from .template import Path
 from .tool_calls import ToolCallIndexer
-from .types import ChunkHead, LLMResponseChunk
+from .types import ChunkHead, LLMResponseChunk, UsageInfo
 from .usage import read_usage
 
 REASONING_NAMES = ("reasoning_content", "reasoning")  # vLLM renamed the first to the second
@@ -30,6 +30,8 @@ class ChatReader:
     """Reads the objects of one answer, chunk objects or a whole completion, into chunks."""
 
     def __init__(self, response_headers: Mapping[str, str]) -> None:
+        self.usage: UsageInfo | None = None
+        """The last counts that came. `None` while there are none."""
         self._head = ChunkHead(response_headers=response_headers)
         self._tool_calls: dict[int, ToolCallIndexer] = {}
         self._begun: set[int] = set()
@@ -55,13 +57,14 @@ class ChatReader:
         Raises:
             MalformedResponseError: A member has a type that it cannot have.
         """
-        head = self._head_of(payload)
+        head = self._head = self._head_of(payload)
         chunks = []
         for position, choice in enumerate(list_of(payload, "choices")):
             if (chunk := self._read_choice(choice, position, body_member)) is not None:
                 chunk.head = head
                 chunks.append(chunk)
         usage = read_usage(payload.get("usage"))
+        self.usage = usage or self.usage
         extra = _unknown(payload, _KNOWN_MEMBERS)
         if usage is not None or extra:
             if not chunks:
@@ -121,7 +124,7 @@ class ChatReader:
         model = model if model and isinstance(model, str) else head.model
         created = created if type(created) is int else head.created
         if (request_id, model, created) != (head.request_id, head.model, head.created):
-            head = self._head = ChunkHead(request_id, model, created, head.response_headers)
+            head = ChunkHead(request_id, model, created, head.response_headers)
         return head
 
     def _read_choice(self, choice: Any, position: int, body_member: str) -> LLMResponseChunk | None:

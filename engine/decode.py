@@ -11,13 +11,13 @@ from typing import Any
 import orjson
 
 from .accumulate import Accumulator
-from .body import MAX_START_BYTES, complaint_in, excerpt, is_error, no_stream, read_object
+from .body import MAX_START_BYTES, complaint_in, error_in, excerpt, no_stream, read_object
 from .chat_reader import REASONING_NAMES, ChatReader
 from .errors import MalformedResponseError, ModelEngineError
 from .event_decoder import MAX_EVENT_BYTES, EventDecoder
 from .members import kind_of, list_of
 from .repetition import Repetition
-from .types import Governance, LLMResponse, LLMResponseChunk
+from .types import Governance, LLMResponse, LLMResponseChunk, UsageInfo
 from .verdict import Answer, JudgeEvent, judge_event, plain_headers
 
 # Missing and general types are common, and come with streams; any other one means that something else has answered.
@@ -35,8 +35,8 @@ class ChatDecoder(EventDecoder):
             raise MalformedResponseError(f"an event of the stream is not JSON: {error}") from None
         if not isinstance(payload, dict):
             raise MalformedResponseError(f"an event of the stream is {kind_of(payload)}, not an object")
-        if is_error(payload):
-            raise self._judge(complaint_in(payload, data.encode()))
+        if (told := error_in(payload)) is not None:
+            raise self._judge(complaint_in(told, data.encode()))
         return self._reader.read(payload, "delta")
 
     def _repetition_of(self, payload: dict[str, Any]) -> Repetition | None:
@@ -57,13 +57,10 @@ class ForeignBody:
         self.failure: ModelEngineError | None = None
         self.finished = False
         self.governance: Governance | None = None
+        self.usage: UsageInfo | None = None
         self._head = head
         self._judge = judge
         self._start = bytearray()
-
-    @property
-    def life(self) -> int:
-        return len(self._start)
 
     def feed(self, data: bytes) -> list[LLMResponseChunk]:
         self._start += data[: MAX_START_BYTES - len(self._start)]

@@ -65,6 +65,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from copy import copy
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 if TYPE_CHECKING:
@@ -258,6 +259,16 @@ class ModelEngineError(Exception):
         if self.retry_after is not None:
             facts.append(f"asked to wait {self.retry_after:g} s")
         return facts
+
+
+def copied(error: ModelEngineError) -> ModelEngineError:
+    """An error like this one, without a traceback: for who keeps an error and raises it.
+
+    The frames of a traceback hold who has raised it, and nobody but the garbage collector would free the two.
+    """
+    copied = copy(error)
+    copied.__cause__ = error.__cause__
+    return copied
 
 
 def _shown(text: str) -> str:

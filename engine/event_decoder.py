@@ -19,7 +19,7 @@ from .errors import EmptyResponseError, MalformedResponseError, ModelEngineError
 from .repetition import Repetition
 from .sse import ServerSentEvent, SSEDecoder
 from .template import Template
-from .types import ChunkHead, Governance, LLMResponseChunk
+from .types import ChunkHead, Governance, LLMResponseChunk, UsageInfo
 from .verdict import Answer, JudgeEvent, judge_event, plain_headers, read_complaint
 
 DONE = "[DONE]"
@@ -79,8 +79,8 @@ class EventDecoder(ABC):
         self._rest = b""  # the beginning of an event that may be alike
 
     @property
-    def life(self) -> int:
-        return self._events + self._sse.comments
+    def usage(self) -> UsageInfo | None:
+        return self._reader.usage
 
     def feed(self, data: bytes) -> list[LLMResponseChunk]:
         if (armed := self._armed) is None:

@@ -230,8 +230,8 @@ class StreamDecoder(Protocol):
     """What the stream itself has said about the gateway's decision so far. `None` when nothing."""
 
     @property
-    def life(self) -> int:
-        """Grows with everything that shows the sender is alive, comments included."""
+    def usage(self) -> UsageInfo | None:
+        """Token counts that have come so far. `None` while there are none."""
         ...
 
     def feed(self, data: bytes) -> list[LLMResponseChunk]:

@@ -97,11 +97,13 @@ def _after(headers: Mapping[str, str], now: float) -> float | None:
         if milliseconds:
             return max(milliseconds) / 1000
     # LiteLLM hands the provider's header on under a name of its own
+    told: float | None = None
     for name in ("retry-after", "llm_provider-retry-after"):
         seconds = [wait for value in _values(headers, name) if (wait := _seconds(value, headers, now)) is not None]
-        if seconds:
-            return max(seconds)
-    return None
+        told = max(seconds, default=told)
+        if told:
+            break  # a 0 says nothing, and leaves it to the next
+    return told
 
 
 def _values(headers: Mapping[str, str], name: str) -> list[str]:

@@ -374,7 +374,7 @@ class ModelEngine:
             context.started = self._clock.monotonic()
             if (seconds := context.timeouts.deadline) is not None:
                 context.deadline = context.started + seconds
-        limit = self._opening[id(context)] = self._transport.unlimited()
+        limit = self._opening[id(context)] = self._transport.limited(context)
         try:
             with limit:
                 reply: Reply = await handler(exchange)
@@ -388,7 +388,7 @@ class ModelEngine:
         finally:
             del self._opening[id(context)]
         assert limit.error is not None
-        limit.error.phase = context.attempts[-1].phase if context.attempts else "not_sent"
+        limit.error.phase = (context.attempts[-1].phase or "before_output") if context.attempts else "not_sent"
         raise context.stamp(limit.error)
 
     def _interrupt(self, context: CallContext, error: ModelEngineError) -> None:

@@ -144,9 +144,9 @@ class Body(aiohttp.StreamReader):
         return data
 
     async def readany(self) -> bytes:
-        if self._exception is not None:
-            raise self._exception
         while (data := self.take()) is None:
+            if self._exception is not None:  # it may have come after what has woken this task
+                raise self._exception
             await self._wait("readany")
         return data
 

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from .accumulate import Accumulator
 from .errors import (
+    ConfigurationError,
     EngineStateError,
     ModelEngineError,
     PolicyBlockedError,
     StreamConsumedError,
     StreamTruncatedError,
+    copied,
 )
 from .exchange import CallContext, Reply
 from .types import LLMResponse, LLMResponseChunk, OnBreak, StreamSummary, Verdict
@@ -99,7 +101,15 @@ class ChatStream:
         return _Batches(self)
 
     def text(self) -> AsyncIterator[str]:
-        """The text of the answer in pieces, one for each socket read that gave any; of the first choice alone."""
+        """The text of the answer in pieces, one for each socket read that gave any; of the first choice alone.
+
+        Raises:
+            ConfigurationError: The stream may begin anew, and pieces of text could not tell that it has.
+        """
+        if self._on_break == "restart":
+            raise self._stamped(
+                ConfigurationError("text() cannot tell of a restart: use batches(), or another on_break=")
+            )
         self._claim()
         return _Texts(self)
 
@@ -108,7 +118,8 @@ class ChatStream:
 
         No task is woken for them, which is what a stream of tokens costs most. `sink` is called with a list that is
         never empty, in the order of the stream. It must not block. When it returns an awaitable, nothing more is read
-        before that is done, and the gateway waits in the end. What it raises closes the stream and is raised here.
+        before that is done, and the gateway waits in the end; no clock of ours bounds it. What it raises closes the
+        stream and is raised here.
 
         Raises:
             StreamConsumedError: The stream has been iterated, or was closed by another task.
@@ -127,16 +138,23 @@ class ChatStream:
 
     async def _pushed(self, reply: Reply, sink: Sink) -> None:
         """Have chunks pushed until there is something else to do."""
+        raised: list[BaseException] = []
 
         def deliver(chunks: list[LLMResponseChunk]) -> bool:
             self._note(chunks)
-            self._held = sink(chunks)
+            try:
+                self._held = sink(chunks)
+            except BaseException as error:  # kept here: the read may have ended the stream, and with it the push
+                raised.append(error)
+                return False
             return self._held is None
 
         self._is_reading = True
         try:
             while (pushed := reply.push(deliver)) is not None:
                 await pushed
+                if raised:
+                    raise raised.pop()
                 if self._held is None:
                     break
                 held, self._held = self._held, None
@@ -228,7 +246,7 @@ class ChatStream:
     async def _read(self) -> list[LLMResponseChunk]:
         """The chunks of the next read; an empty list at the end."""
         if self._failure is not None and not self._is_bridged:
-            raise self._failure.with_traceback(None)  # else it would grow with each time it is asked for
+            raise copied(self._failure)
         if self._verdict is not None:
             return []
         if self._is_closed:
@@ -269,6 +287,8 @@ class ChatStream:
         except ModelEngineError as error:
             if self._on_break == "raise" or self._is_closed or not _is_break(error):
                 raise
+            if self._on_break == "restart" and self._accumulator.is_finished:
+                raise  # only the end of the stream is missing, or a filter has ended the answer
             broken = error
         if self._on_break == "restart":
             return await self._restart(broken)
@@ -296,10 +316,15 @@ class ChatStream:
             self._first_content = now
 
     def _fail(self, error: ModelEngineError) -> None:
-        self._failure = error
         self._verdict = "truncated" if isinstance(error, StreamTruncatedError) else "errored"
+        if not self._accumulator.is_empty:
+            error.phase = "after_output"  # also of a restart that has failed before its own first output
+        if self._accumulator.was_filtered and not isinstance(error, PolicyBlockedError):
+            self._verdict = "filtered"  # what is missing is the end of the stream alone
         self._close()
+        self._failure = error  # for `partial`, which hides keys on an error
         error.partial = None if self._accumulator.is_empty else self.partial
+        self._failure = copied(error)
 
     def _closed_early(self) -> ModelEngineError:
         error = self._stamped(StreamConsumedError("the stream was closed before its end; see `partial`"))

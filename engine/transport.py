@@ -16,21 +16,26 @@ from weakref import WeakSet
 import aiohttp
 
 from .errors import (
+    ClockError,
     ConfigurationError,
     DeadlineExceededError,
     DisconnectedError,
     EngineClosedError,
+    EngineStateError,
     FirstEventTimeoutError,
     IdleTimeoutError,
     ModelEngineError,
     ProgressTimeoutError,
     ResponseTooLargeError,
     StreamTruncatedError,
+    TransportError,
     WrongEventLoopError,
+    copied,
     type_name,
 )
-from .exchange import Exchange, StreamDecoder
+from .exchange import CallContext, Exchange, StreamDecoder
 from .failures import FOREIGN, translate
+from .hints import retry_hints
 from .pool import Body, Connector, Linger, client_timeout
 from .timers import NEVER, TaskLimit, Watchdog, weakly
 from .types import Attempt, LLMResponseChunk, UsageInfo
@@ -40,6 +45,7 @@ from .verdict import Answer, plain_headers
 MAX_BODY_BYTES = 64 * 1024 * 1024  # of a unary answer: 2,048 base64 embeddings of 4,096 numbers are 45 MB
 MAX_HEADER_BYTES = 32 * 1024  # one header; aiohttp's 8,190 is too small for some gateways' policy headers
 LARGE_READ_BYTES = 64 * 1024  # a network read has no more; decoding it takes a few milliseconds
+_LAST_WORD = 0.01  # seconds for who waits at the deadline to say for what, before the call is ended over its head
 LARGE_BODY_BYTES = 1024 * 1024  # from here on aiohttp wants a file: it writes in pieces, and lets the loop run between
 
 
@@ -141,12 +147,17 @@ class Transport:
         error = limit.error or error
         assert error is not None
         # Raised outside of the except block: the context would hold aiohttp's request with its headers.
-        raise context.stamp(error)
+        try:
+            raise context.stamp(error)
+        finally:
+            del error, limit  # they hold this frame, and with it the request
 
-    def unlimited(self) -> TaskLimit:
-        """A limit without a time, for what can be interrupted."""
+    def limited(self, context: CallContext) -> TaskLimit:
+        """A limit at the deadline of a call, whatever it waits for; it can be interrupted before."""
         assert self._opened is not None
-        return TaskLimit(self._opened.watchdog, NEVER, _never)
+        watchdog, left = self._opened.watchdog, context.time_left
+        due = NEVER if left is None else watchdog.time() + left + _LAST_WORD
+        return TaskLimit(watchdog, due, _too_late)
 
     def opened(self, reply: TransportReply) -> None:
         """A reply is open and is to be closed with the engine."""
@@ -180,8 +191,11 @@ def _data(body: bytes | None) -> bytes | io.BytesIO | None:
     return io.BytesIO(body) if body is not None and len(body) > LARGE_BODY_BYTES else body
 
 
-def _never() -> ModelEngineError:
-    raise AssertionError("a limit without a time ran out")
+_OURS = (ClockError, EngineStateError, StreamTruncatedError, TransportError)  # what the gateway has not told
+
+
+def _too_late() -> ModelEngineError:
+    return DeadlineExceededError("the call took longer than its deadline allows")
 
 
 def _limit(exchange: Exchange, watchdog: Watchdog) -> TaskLimit:
@@ -313,7 +327,7 @@ class TransportReply:
             while not (self._has_output or self._is_over):
                 await self._advance()
             if self._failure is not None and not self._has_output:
-                raise self._failure
+                raise copied(self._failure)
         else:
             self._result = await self._whole()
         self._is_committed = True
@@ -325,7 +339,7 @@ class TransportReply:
     async def chunks(self) -> list[LLMResponseChunk]:
         while not self._ready:
             if self._failure is not None:
-                raise self._failure
+                raise copied(self._failure)
             if self._is_over:
                 return []
             await self._advance()
@@ -343,6 +357,7 @@ class TransportReply:
         if type(body) is not Body or self._ready or self._is_over or self._failure is not None:
             return None
         self._pushed = pushed = self._loop.create_future()
+        pushed.add_done_callback(self._push_cancelled)
         self._waiting_since = now = self._time()
         self._progress_mark += now - self._paused_at
         body.listen(lambda: self._arrived(body, deliver))
@@ -366,10 +381,16 @@ class TransportReply:
                 self._stop_push()
         except Exception as error:
             self._stop_push(error)
+            self._break_off(error)
         finally:
             self._is_arriving = False
         if self._pushed is not None and body.has_more:  # in a later turn: a read may inflate a thousandfold
             self._loop.call_soon(self._arrived, body, deliver)
+
+    def _push_cancelled(self, pushed: asyncio.Future[None]) -> None:
+        """The reader was cancelled: told here, before its own turn comes."""
+        if pushed.cancelled():
+            self._break_off(asyncio.CancelledError())
 
     def _stop_push(self, error: Exception | None = None) -> None:
         pushed, self._pushed = self._pushed, None
@@ -410,7 +431,7 @@ class TransportReply:
             raise
         self._close()
         assert self._failure is not None
-        raise self._failure
+        raise copied(self._failure)
 
     async def _body(self) -> bytes:
         """Read a unary answer to its end."""
@@ -423,7 +444,7 @@ class TransportReply:
             if self._content.at_eof():
                 break  # the usual case: the whole body came with the head
         if self._failure is not None:
-            raise self._failure
+            raise copied(self._failure)
         return b"".join(parts)
 
     async def _read(self) -> bytes:
@@ -443,6 +464,7 @@ class TransportReply:
             return data
         except (ModelEngineError, *FOREIGN, RuntimeError) as foreign:  # aiohttp's RuntimeError: "Connection closed."
             failure = translate(foreign, self._phase)
+            foreign.__traceback__ = None  # the body keeps its exception, whose frames would keep this reply
         finally:
             self._waiting_since = None
             self._paused_at = self._time()
@@ -472,12 +494,12 @@ class TransportReply:
         if chunks:
             self.reads += 1
             self._ready += chunks
-            # As a rule the counts come last; of a read in the middle they are only looked for at its end.
-            for chunk in chunks if decoder.finished or not data else chunks[-1:]:
-                self.usage = chunk.usage or self.usage
-            if any(chunk.is_meaningful for chunk in chunks):
+            if any(chunk.has_content for chunk in chunks):
                 self._has_output = True
                 self._progress_mark = self._paused_at
+            elif not self._has_output:
+                self._has_output = any(chunk.is_meaningful for chunk in chunks)  # a finish reason is no progress
+        self.usage = decoder.usage
         if decoder.governance is not None:
             self._exchange.context.governance = decoder.governance
         self._settle(decoder, at_end=not data)
@@ -522,6 +544,8 @@ class TransportReply:
         error.phase = self._phase
         error.request_id = error.request_id or self._response.headers.get("x-request-id")
         error.headers = error.headers or plain_headers(self._response.headers)
+        if error.retry_after is None and not isinstance(error, _OURS):
+            error.retry_after = retry_hints(self._response.headers, self._exchange.context.clock.time()).after
         if error.governance is None and self._decoder is not None:
             error.governance = self._decoder.governance
         return self._exchange.context.stamp(error)

@@ -242,8 +242,8 @@ class Attempt:
     why: str | None = None
     """Why it was, or was not, tried again."""
     possibly_duplicated: bool = False
-    """Whether an earlier attempt may have run as well, and no idempotency key is known to have kept the gateway from
-    running it twice: the answer may have been paid for twice.
+    """Whether the answer to an earlier attempt was lost, which may have run as well, and no idempotency key is known to
+    have kept the gateway from running it twice: the answer may have been paid for twice.
     """
 
 
@@ -403,15 +403,16 @@ class LLMResponseChunk:
         return metadata or None
 
     @property
+    def has_content(self) -> bool:
+        """Whether this is a piece of the answer: text, reasoning, a refusal, something of a tool call."""
+        if self.delta_content or self.delta_reasoning or self.delta_refusal:
+            return True
+        return any(delta.arguments or delta.name or delta.id for delta in self.delta_tool_calls or ())
+
+    @property
     def is_meaningful(self) -> bool:
-        """Whether this is output or an end, and not a role, an id or a count alone."""
-        return bool(
-            self.delta_content
-            or self.delta_reasoning
-            or self.delta_tool_calls
-            or self.delta_refusal
-            or self.finish_reason is not None
-        )
+        """Whether this is content or an end, and not a role, an id or a count alone."""
+        return self.has_content or self.finish_reason is not None
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, LLMResponseChunk):

@@ -229,7 +229,14 @@ _BY_CODE: dict[str | None, type[ModelEngineError]] = {
     "budget_exceeded": BudgetExceededError,  # LiteLLM, with 400, 422 or 429
     "content_filter": SafetyBlockedError,  # Azure
     "content_policy_violation": SafetyBlockedError,
+    "ResponsibleAIPolicyViolation": SafetyBlockedError,  # Azure, inside of its content_filter
     "guardrails_violation": PolicyBlockedError,  # NeMo Guardrails
+    # Of governed gateways, when they are reached as servers of the OpenAI family
+    "policy_violation": PolicyBlockedError,
+    "policy_blocked": PolicyBlockedError,
+    "input_blocked": PolicyBlockedError,
+    "output_blocked": PolicyBlockedError,
+    "safety_blocked": SafetyBlockedError,
     "invalid_api_key": AuthenticationError,
     "model_not_found": NotFoundError,
     "overloaded_error": OverloadedError,

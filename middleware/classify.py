@@ -63,6 +63,7 @@ class Classify:
             raise context.stamp(error)
         finally:
             error.__context__ = None
+            del error  # it holds this frame, and with it the request: nobody would free them but the collector
 
     async def _judged(self, reply: Any, context: CallContext) -> ModelEngineError:
         try:

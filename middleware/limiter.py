@@ -189,7 +189,7 @@ class Limiter:
 
     def _check_loop(self, context: CallContext) -> None:
         loop = asyncio.get_running_loop()
-        if self._loop is None:
+        if self._loop is None or not (self.in_flight or self.waiting):
             self._loop = loop
         elif self._loop is not loop:
             raise WrongEventLoopError("the limiter is in use on another event loop", context.model, phase="not_sent")

@@ -227,8 +227,13 @@ def forbidden(error: ModelEngineError, facts: Facts, ambiguous: Ambiguous) -> st
 
 
 def has_not_run(error: ModelEngineError) -> bool:
-    """Whether the request surely was not carried out: it was not sent, or turned away at the door."""
-    return error.phase == "not_sent" or isinstance(error, (RateLimitError, AuthenticationError))
+    """Whether the request surely was not carried out: it was not sent, or turned away at the door.
+
+    A 408 is about time, and a 409 may be about a first request that runs.
+    """
+    if error.phase == "not_sent" or isinstance(error, (RateLimitError, AuthenticationError)):
+        return True
+    return error.phase == "rejected" and 400 <= (error.status or 0) < 500 and error.status not in (408, 409)
 
 
 def may_have_run(error: ModelEngineError) -> bool:

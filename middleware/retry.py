@@ -153,7 +153,10 @@ class Retry:
                 if not decision.again:
                     if raised is None:
                         return reply
-                    raise context.stamp(raised) if isinstance(raised, ModelEngineError) else raised
+                    try:
+                        raise context.stamp(raised) if isinstance(raised, ModelEngineError) else raised
+                    finally:
+                        del raised, error, course  # they hold this frame, and with it the request
             except BaseException:
                 _release(reply)
                 raise
@@ -186,7 +189,10 @@ class Retry:
             raise
         if error is not None and context.target is PLAIN_SESSION and len(context.attempts) == entries:
             _write_ledger(context, started, error)  # on a plain session nobody else does
-        return reply, raised, error
+        try:
+            return reply, raised, error
+        finally:
+            del raised, error  # as above
 
     async def _committed(self, reply: Any, context: CallContext) -> ModelEngineError | None:
         """Wait for the answer to stand. The error when it is one by its status, as can be on a plain session."""

@@ -21,7 +21,7 @@ from ..errors import (
     RateLimitError,
 )
 from ..exchange import StreamDecoder
-from ..types import Governance, LLMResponseChunk
+from ..types import Governance, LLMResponseChunk, UsageInfo
 from ..verdict import Answer, Complaint, snippet
 from .openai import OpenAICompatibleGateway
 
@@ -99,8 +99,8 @@ class _FilteredStream:
         self._is_filtered = False
 
     @property
-    def life(self) -> int:
-        return self._decoder.life
+    def usage(self) -> UsageInfo | None:
+        return self._decoder.usage
 
     def feed(self, data: bytes) -> list[LLMResponseChunk]:
         chunks = self._decoder.feed(data)

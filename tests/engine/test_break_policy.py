@@ -189,3 +189,34 @@ def test_an_unknown_policy_is_refused(on_break: Any) -> None:
 def test_to_begin_anew_takes_a_retry() -> None:
     with pytest.raises(ConfigurationError, match="needs a Retry middleware"):
         ModelEngine("m", base_url="http://127.0.0.1:9", middleware=[Auth()], on_break="restart")
+
+
+async def test_text_alone_cannot_begin_anew(engine: ModelEngine) -> None:
+    with pytest.raises(ConfigurationError, match="cannot tell of a restart"):
+        engine.stream_call("Hi", on_break="restart").text()
+
+
+@pytest.mark.parametrize("after", [fail(400), fail(401)], ids=["400", "401"])
+async def test_after_a_restart_that_fails_output_had_come_all_the_same(
+    gateway: Gateway, engine: ModelEngine, after: Step
+) -> None:
+    gateway.script(BREAKS["cut"], after)
+    _, raised = await drained(engine.stream_call("Hi", on_break="restart"))
+    assert raised is not None
+    assert (raised.phase, raised.attempts[-1].phase) == ("after_output", "rejected")
+
+
+@pytest.mark.parametrize("reason", ["stop", "content_filter"])
+@pytest.mark.parametrize("on_break", ["restart", "keep_partial"])
+async def test_an_answer_that_has_its_finish_reason_does_not_begin_anew(on_break: Any, reason: str) -> None:
+    async def talk(connection: Connection) -> None:
+        await connection.request()
+        await connection.send(STREAM_HEAD, text("a"), text("b", reason))
+        connection.reset()
+
+    async with RawServer(talk) as server, ModelEngine("m", base_url=server.url, clock=FakeClock()) as engine:
+        stream = engine.stream_call("Hi", on_break=on_break)
+        chunks, raised = await drained(stream)
+    assert (text_of(chunks), server.connections, stream.summary.restarts) == ("ab", 1, 0)
+    assert (raised is None) == (on_break == "keep_partial")
+    assert stream.summary.verdict == ("truncated" if reason == "stop" else "filtered")

@@ -178,15 +178,6 @@ def test_an_event_beyond_the_bound_is_an_error_after_the_chunks_before_it() -> N
     assert isinstance(result.failure, EventTooLargeError)
 
 
-def test_comments_and_events_are_signs_of_life() -> None:
-    decoder = stream_decoder(head())
-    lives = [decoder.life]
-    for piece in (b": ping\n\n", b"data:\n\n", sse(text("4"))):
-        decoder.feed(piece)
-        lives.append(decoder.life)
-    assert lives == sorted(set(lives))
-
-
 HTML = b"<!DOCTYPE html><html><head><title>Welcome to nginx!</title></head><body>hi</body></html>"
 FOREIGN: list[tuple[str, str | None, bytes, type[ModelEngineError], str]] = [
     (
@@ -311,7 +302,6 @@ def test_an_endless_page_fails_before_its_end() -> None:
         assert decoder.feed(b"<p>more</p>" * 100) == []
         fed += 1100
     assert 64 * 1024 <= fed < 66 * 1024
-    assert decoder.life == 64 * 1024
     assert not decoder.finished
 
 

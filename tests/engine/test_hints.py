@@ -89,6 +89,7 @@ def test_milliseconds_are_read_with_fractions(name: str) -> None:
         ([("retry-after", "9"), ("retry-after-ms", "soon")], 9.0),
         ([("retry-after", "soon"), ("llm_provider-retry-after", "3")], 3.0),
         ([("retry-after", "1"), ("llm_provider-retry-after", "3")], 1.0),
+        ([("retry-after", "0"), ("llm_provider-retry-after", "3")], 3.0),
         ([("retry-after-ms", "20"), ("x-ms-retry-after-ms", "30")], 0.02),
     ],
 )

@@ -22,7 +22,7 @@ from penstock.testing import Gateway, answer, cut, error_event, fail, stall, tru
 from tests.clocks import FakeClock
 from tests.conftest import API_KEY
 from tests.outcomes import failure, text_of
-from tests.raw_server import DONE, END, STREAM_HEAD, Connection, RawServer, text
+from tests.raw_server import DONE, END, STREAM_HEAD, Connection, RawServer, event, text
 
 Chunks = list[LLMResponseChunk]
 WORDS = answer(pieces=["a", "b", "c", "d", "e", "f"])
@@ -142,6 +142,44 @@ async def test_what_the_sink_raises_closes_the_stream(gateway: Gateway, engine: 
         await engine.stream_call("Hi").pump(sink)
     assert calls == at
     await gateway.until(lambda: gateway.open_streams == 0)
+
+
+LAST = text("c", "stop") + DONE + END
+
+
+@pytest.mark.parametrize("on_break", ["raise", "keep_partial"])
+@pytest.mark.parametrize("last", [LAST, text("c") + event({"error": {"message": "no"}})], ids=["end", "error"])
+@pytest.mark.parametrize("error", [LookupError("a bug in a sink"), asyncio.CancelledError()], ids=["bug", "cancelled"])
+async def test_what_the_sink_raises_at_the_end_is_raised_too(on_break: Any, last: bytes, error: BaseException) -> None:
+    async def talk(connection: Connection) -> None:
+        await connection.request()
+        await connection.send(STREAM_HEAD, text("a"))
+        for part in (text("b"), last):
+            await got.wait()
+            got.clear()
+            await connection.send(part)
+
+    def sink(chunks: Chunks) -> None:
+        got.set()
+        if "c" in text_of(chunks):
+            raise error
+
+    got = asyncio.Event()
+    async with RawServer(talk) as server, ModelEngine("m", base_url=server.url) as engine:
+        with pytest.raises(type(error)):
+            await engine.stream_call("Hi", on_break=on_break).pump(sink)
+
+
+async def test_a_cancelled_pump_is_no_success(gateway: Gateway, engine: ModelEngine) -> None:
+    gateway.script(stall(after_events=3))
+    got = asyncio.Event()
+    stream = engine.stream_call("Hi")
+    task = asyncio.create_task(stream.pump(lambda chunks: got.set()))
+    await got.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert stream.summary.attempts[0].error == "CancelledError"
 
 
 async def test_cancelling_closes_the_connection(gateway: Gateway, engine: ModelEngine) -> None:

@@ -216,8 +216,7 @@ def told(decoder: EventDecoder, parts: list[bytes]) -> list[Any]:
 def state(decoder: EventDecoder) -> Any:
     failure = decoder.failure
     error = None if failure is None else (type(failure), str(failure), failure.body)
-    life = None if failure is not None or decoder.finished else decoder.life  # no longer of interest
-    return decoder.finished, life, error, decoder._reader.is_complete, decoder._reader.head.request_id
+    return decoder.finished, decoder.usage, error, decoder._reader.is_complete, decoder._reader.head.request_id
 
 
 def same(parts: list[bytes]) -> None:

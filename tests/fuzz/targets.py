@@ -198,7 +198,6 @@ def _check_end(decoder: StreamDecoder) -> None:
     """A decoder that is at its end stays there, whatever is asked of it."""
     end = decoder.failure, decoder.finished
     assert not (decoder.failure is not None and decoder.finished)
-    assert decoder.life >= 0
     if end != (None, False):
         assert decoder.feed(b"data: {}\n\n") == []
     decoder.abort()

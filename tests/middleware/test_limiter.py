@@ -241,18 +241,19 @@ async def test_stopping_the_engine_ends_the_wait(gateway: Gateway) -> None:
     assert isinstance(await failure(stream.response()), errors.EngineClosedError)
 
 
-async def test_another_event_loop_is_refused(gateway: Gateway) -> None:
-    limiter = Limiter(1)
-    async with engine_at(gateway, limiter, Auth()) as engine:
-        await engine.chat_completion("Hi")
+async def test_another_event_loop_is_refused_while_it_is_in_use(gateway: Gateway) -> None:
+    limiter = Limiter(2)
 
-    async def elsewhere() -> errors.ModelEngineError:
+    async def elsewhere() -> Any:
         async with engine_at(gateway, limiter, Auth()) as engine:
-            return await failure(engine.chat_completion("Hi"))
+            return await engine.chat_completion("Hi")
 
-    error = await asyncio.to_thread(asyncio.run, elsewhere())
-    assert isinstance(error, errors.WrongEventLoopError)
-    assert (error.phase, gateway.requests) == ("not_sent", 1)
+    async with engine_at(gateway, limiter, Auth()) as engine, engine.stream_call("Hi") as stream:
+        await anext(stream)
+        error = await failure(asyncio.to_thread(asyncio.run, elsewhere()))
+        assert isinstance(error, errors.WrongEventLoopError)
+        assert (error.phase, gateway.requests) == ("not_sent", 1)
+    assert (await asyncio.to_thread(asyncio.run, elsewhere())).content
 
 
 # The limit that finds itself
@@ -319,9 +320,10 @@ async def test_a_stream_that_is_slow_to_begin_lowers_it(gateway: Gateway) -> Non
 async def test_a_stream_that_fails_before_it_begins_is_released_when_that_is_timed(gateway: Gateway) -> None:
     limiter = Limiter(AdaptiveConcurrency(10, first_event=2.0))
     gateway.script(truncate(after_events=0), HELLO)
-    async with engine_at(gateway, Retry(backoff=AT_ONCE), limiter, Auth(), clock=FakeClock()) as engine:
-        assert (await engine.stream_call("Hi", idempotency_key=None).response()).content == "Hello."
-    assert (limiter.limit, limiter.in_flight) == (10, 0)
+    stack = (Idempotency(), Retry(backoff=AT_ONCE), limiter, Auth())
+    async with engine_at(gateway, *stack, clock=FakeClock()) as engine:
+        assert (await engine.stream_call("Hi").response()).content
+    assert (gateway.requests, limiter.limit, limiter.in_flight) == (2, 10, 0)
 
 
 async def test_an_answer_that_is_not_passed_on_is_released() -> None:

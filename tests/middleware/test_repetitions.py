@@ -13,6 +13,7 @@ from penstock.testing import Gateway, answer, cut, fail, reset, stall
 from tests.clocks import FakeClock
 from tests.middleware.support import AT_ONCE, KEY, engine_at, plain_stack, post, session_at
 from tests.outcomes import failure
+from tests.raw_server import Connection, RawServer
 
 HELLO = answer("Hello.")
 IDENTITY = {"user_id": "u", "user_type": "employee", "feature": "chat"}
@@ -115,7 +116,31 @@ async def test_reads_are_never_duplicates(gateway: Gateway) -> None:
 
 
 async def test_a_failure_says_it_too(gateway: Gateway) -> None:
-    gateway.script(reset(), default=fail(400))
+    gateway.script(reset(), default=fail(500))
     async with engine_at(gateway, Idempotency(), Retry(), Auth(), clock=FakeClock()) as engine:
         error = await failure(engine.call("Hi"))
-    assert (error.status, error.possibly_duplicated) == (400, True)
+    assert (error.status, error.possibly_duplicated) == (500, True)
+
+
+async def test_a_request_that_was_turned_away_has_not_run_twice(gateway: Gateway) -> None:
+    gateway.script(reset(), default=fail(404))
+    async with engine_at(gateway, clock=FakeClock()) as engine:
+        error = await failure(engine.call("Hi"))
+    assert (len(error.attempts), error.possibly_duplicated) == (2, False)
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_an_error_in_a_success_is_waited_for_as_told(streamed: bool) -> None:
+    told = b'{"error":{"code":"rate_limit_exceeded","message":"slow down"}}'
+
+    async def talk(connection: Connection) -> None:
+        await connection.request()
+        await connection.send(b"HTTP/1.1 200 OK\r\nretry-after: 3\r\nconnection: close\r\n")
+        kind, body = (b"text/event-stream", b"data: %b\n\n" % told) if streamed else (b"application/json", told)
+        await connection.send(b"content-type: %b\r\ncontent-length: %d\r\n\r\n%b" % (kind, len(body), body))
+        connection.close()
+
+    clock = FakeClock()
+    async with RawServer(talk) as server, ModelEngine("m", base_url=server.url, clock=clock) as engine:
+        await failure(engine.stream_call("Hi").response() if streamed else engine.chat_completion("Hi"))
+    assert [wait >= 3 for wait in clock.sleeps] == [True, True]

@@ -17,7 +17,7 @@ from ...errors import EmptyResponseError, MalformedResponseError, ModelEngineErr
 from ...event_decoder import EventDecoder
 from ...members import text_of
 from ...repetition import Repetition, text_repetition
-from ...types import ChunkHead, LLMResponseChunk
+from ...types import ChunkHead, LLMResponseChunk, UsageInfo
 from ...verdict import Answer, JudgeEvent, plain_headers, read_complaint
 from .record import AUDIT_HEADER, governance_of, governance_of_error, usage_of
 from .verdicts import STREAM_ERROR
@@ -39,6 +39,7 @@ class ModelgovStreamDecoder(EventDecoder):
 
     def __init__(self, head: Answer, judge: JudgeEvent) -> None:
         super().__init__(head, judge=judge)
+        self._usage: UsageInfo | None = None
         self._text_head = ChunkHead(head.headers.get(AUDIT_HEADER), response_headers=plain_headers(head.headers))
 
     def _read(self, data: str) -> list[LLMResponseChunk]:
@@ -66,6 +67,10 @@ class ModelgovStreamDecoder(EventDecoder):
     def _chunk_head(self) -> ChunkHead:
         return self._text_head
 
+    @property
+    def usage(self) -> UsageInfo | None:
+        return self._usage or self._reader.usage
+
     def _frame(self, payload: dict[str, Any]) -> list[LLMResponseChunk]:
         fields: dict[str, Any] = {}
         texts = [text for name in _TEXT_NAMES if (text := text_of(payload, name))]
@@ -75,7 +80,7 @@ class ModelgovStreamDecoder(EventDecoder):
             self._note_done(payload)
             fields["extra"] = {"done": payload}
             if (usage := usage_of(payload.get("usage"))) is not None:
-                fields["usage"] = usage
+                fields["usage"] = self._usage = usage
         elif extra := {name: value for name, value in payload.items() if name not in _TEXT_NAMES}:
             fields["extra"] = extra
         return [LLMResponseChunk(**fields, head=self._text_head)] if fields else []

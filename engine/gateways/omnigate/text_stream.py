@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 
 from ...errors import EmptyResponseError, ModelEngineError
-from ...types import ChunkHead, Governance, LLMResponseChunk
+from ...types import ChunkHead, Governance, LLMResponseChunk, UsageInfo
 from ...verdict import Answer, Complaint, JudgeEvent, plain_headers, snippet
 
 ERROR_MARK = "\n[error] "
@@ -29,7 +29,7 @@ class TextDecoder:
         self.failure: ModelEngineError | None = None
         self.finished = False
         self.governance: Governance | None = None
-        self.life = 0
+        self.usage: UsageInfo | None = None
         self._judge = judge
         self._empty = f"the gateway answered HTTP {head.status} with an empty body"
         request_id, model = head.headers.get("x-request-id"), head.headers.get("x-llmgw-model")
@@ -43,7 +43,6 @@ class TextDecoder:
     def feed(self, data: bytes) -> list[LLMResponseChunk]:
         if self.failure is not None:
             return []
-        self.life += len(data)
         return self._chunks(self._read(self._utf8.decode(data)))
 
     def close(self) -> list[LLMResponseChunk]:

@@ -407,7 +407,7 @@ def test_a_stream() -> None:
     assert chunks[-1].usage == UsageInfo(14, 4, 18)
     assert (chunks[-1].model, chunks[-1].request_id) == ("openai/gpt-4o-mini", "req_502")
     assert decoder.governance == Governance(audit_id="req_502", model="openai/gpt-4o-mini")
-    assert (decoder.life, decoder.feed(STREAM)) == (3, [])
+    assert (decoder.usage, decoder.feed(STREAM)) == (UsageInfo(14, 4, 18), [])
 
 
 @given(st.lists(st.integers(0, len(STREAM)), max_size=6).map(sorted))
