@@ -5,9 +5,8 @@ PYTHON ?= python3
 install check test fuzz:
 	$(PYTHON) run.py $@
 
-bench: install
-	.venv/bin/python benchmarks/import_time.py
-	.venv/bin/python benchmarks/stack.py
+bench:
+	$(PYTHON) benchmarks/all.py
 
 soak: install
 	.venv/bin/python benchmarks/soak.py

@@ -342,3 +342,19 @@ async def test_what_a_middleware_raises_passes_and_closes_the_stream(gateway: Ga
         with pytest.raises(LookupError):
             await anext(stream)
         assert isinstance(await failure(stream.response()), StreamConsumedError)
+
+
+async def test_a_reader_that_has_been_woken_when_its_stream_is_closed_does_not_wait_for_more() -> None:
+    async def talk(connection: Connection) -> None:
+        await connection.request()
+        await connection.send(STREAM_HEAD, text("a"))
+
+    async with RawServer(talk) as server, ModelEngine("m", base_url=server.url) as engine:
+        stream = engine.stream_call("Hi")
+        await anext(stream)
+        reader = asyncio.create_task(failure(anext(stream)))
+        await asyncio.sleep(0)
+        assert stream._reply is not None
+        stream._reply.content.feed_data(b": wakes the reader\n\n")  # as the next read would, in this very turn
+        await stream.aclose()
+        assert isinstance(await asyncio.wait_for(reader, 5), StreamConsumedError)

@@ -1,0 +1,67 @@
+"""What a library can be asked to do."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+MODEL = "tiny"
+KEY = "sk-benchmark"
+PATH = "/v1/chat/completions"
+
+Take = Callable[[Any], object]
+"""Gets each piece of a stream, a text that is not empty. From what does not decode it gets bytes."""
+
+Reader = Callable[[str, Take], Awaitable[object]]
+"""Sends a prompt, and reads the stream that answers it to its end."""
+
+Caller = Callable[[str], Awaitable[str]]
+"""Sends a prompt, and returns the text of the answer."""
+
+
+@dataclass(frozen=True)
+class Parser:
+    """The decoding of a stream without a socket.
+
+    Args:
+        decode: Makes a list of whatever the library gives for each event, out of the reads of a stream. This is what is
+            measured.
+        text: The text in such a list: content, reasoning and arguments of tools.
+        corpora: Those it understands. `None` is all that have chat completion chunks.
+        wants_payloads: Whether it gets the JSON of each event, in the place of reads.
+    """
+
+    decode: Callable[[list[bytes]], list[Any]]
+    text: Callable[[list[Any]], str]
+    corpora: tuple[str, ...] | None = None
+    wants_payloads: bool = False
+
+
+@dataclass
+class Peer:
+    """A library, connected to the load server. Each member is by the name that stands in the results."""
+
+    close: Callable[[], Awaitable[object]]
+    readers: dict[str, Reader] = field(default_factory=dict)
+    callers: dict[str, Caller] = field(default_factory=dict)
+    parsers: dict[str, Parser] = field(default_factory=dict)
+
+
+def body(prompt: str, *, stream: bool) -> dict[str, Any]:
+    """The request, for libraries that know nothing of chats."""
+    request: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": prompt}], "stream": stream}
+    if stream:
+        request["stream_options"] = {"include_usage": True}
+    return request
+
+
+def text_of_objects(objects: Iterable[dict[str, Any]]) -> str:
+    """The text in decoded chunks, as `Parser.text` wants it."""
+    return "".join(_piece(object["choices"][0]["delta"]) for object in objects if object.get("choices"))
+
+
+def _piece(delta: dict[str, Any]) -> str:
+    calls = delta.get("tool_calls") or []
+    arguments = [call["function"].get("arguments") or "" for call in calls]
+    return "".join([delta.get("reasoning_content") or "", delta.get("content") or "", *arguments])
