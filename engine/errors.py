@@ -23,6 +23,8 @@ Branches follow *who has to act and whether trying again helps*, not the status 
     │   └── BudgetExceededError          a governed budget is used up
     ├── RateLimitError                   too fast; waiting helps
     ├── CircuitOpenError                 held back by our own circuit breaker; nothing was sent
+    ├── CassetteError                    a recording cannot be read or written
+    │   └── CassetteMismatchError        nothing recorded answers this request
     ├── PolicyBlockedError               refused by a policy; final
     │   ├── PIIBlockedError              personal data in prompt or answer
     │   ├── SecurityBlockedError         prompt injection, jailbreak, other security rule
@@ -75,6 +77,8 @@ __all__ = [
     "Advice",
     "AuthenticationError",
     "BudgetExceededError",
+    "CassetteError",
+    "CassetteMismatchError",
     "CircuitOpenError",
     "ClockError",
     "ConfigurationError",
@@ -393,6 +397,18 @@ class CircuitOpenError(ModelEngineError):
 
     default_advice: ClassVar[Advice] = "after"
     remedy = "Wait `retry_after` seconds; then a probe is let through."
+
+
+class CassetteError(ModelEngineError):
+    """A recording cannot be read or written."""
+
+    remedy = "Check its path, and that nobody else records into it."
+
+
+class CassetteMismatchError(CassetteError):
+    """A replay has nothing recorded for this request, or nothing more; the message shows the nearest recorded one."""
+
+    remedy = "Record it anew if the change is meant."
 
 
 class PolicyBlockedError(ModelEngineError):

@@ -85,6 +85,10 @@ class Target:
     allow_http: bool = False
 
 
+Wire = Callable[[Callable[[], Awaitable[Any]]], Awaitable[Any]]
+"""Is called with what makes the request, and gives its response or raises as that does. Both are aiohttp's."""
+
+
 @dataclass(slots=True)
 class CallContext:
     """What belongs to one logical call and survives its attempts.
@@ -116,6 +120,8 @@ class CallContext:
     """What the head of the answer says about the gateway's decision."""
     broken: ModelEngineError | None = None
     """What broke off the stream that is to be begun anew: `Retry` decides on it as on a failed attempt."""
+    wire: Wire | None = field(default=None, repr=False)
+    """What stands between the transport and its session, inside all clocks. `None` for nothing."""
     notes: dict[str, Any] = field(default_factory=dict)
     _call_id: str | None = field(default=None, repr=False)
 

@@ -40,7 +40,7 @@ def redact(text: str, secrets: Iterable[str] = ()) -> str:
             upper and lower case, and of each form beginnings and ends of at least 8 characters and any 12 characters:
             texts are cut, and keys are shown by their ends.
     """
-    return _Redactor(secrets).text(text)
+    return Redactor(secrets).text(text)
 
 
 def redact_value(value: Any, secrets: Iterable[str] = (), *, depth: int = 32) -> Any:
@@ -51,11 +51,15 @@ def redact_value(value: Any, secrets: Iterable[str] = (), *, depth: int = 32) ->
         secrets: As for `redact`.
         depth: Levels to keep; what is nested deeper is replaced by ``***``, since hostile bodies nest by the thousand.
     """
-    return _Redactor(secrets).value(value, depth)
+    return Redactor(secrets).value(value, depth)
 
 
-class _Redactor:
-    """Finds what a text has in common with any form of any secret. Takes time linear in the text."""
+class Redactor:
+    """Finds what a text has in common with any form of any secret. Takes time linear in the text.
+
+    Args:
+        secrets: As for `redact`.
+    """
 
     def __init__(self, secrets: Iterable[str]) -> None:
         self._places: dict[str, list[tuple[str, int]]] = {}  # of each block, the forms that have it, and where
@@ -67,20 +71,28 @@ class _Redactor:
                     places.append((form, offset))
 
     def text(self, text: str) -> str:
+        """As `redact`."""
         if self._places:
             text = self._masked(text)
         return re.sub(_LOOKS_LIKE_A_KEY, _mask_of, text, flags=re.IGNORECASE)
 
-    def _masked(self, text: str) -> str:
+    def spans(self, text: str) -> Iterator[tuple[int, int]]:
+        """Where the text has a known secret: beginnings and ends, in order."""
         folded, places = _folded(text), self._places
-        kept: list[str] = []
         done = 0
         for found in range(len(folded) - _BLOCK + 1):
             if folded[found : found + _BLOCK] in places and found >= done:
                 start, end = max(self._runs(folded, found), key=lambda run: run[1] - run[0], default=(0, 0))
                 if end > done:
-                    kept += (text[done:start], MASK)
+                    yield start, end
                     done = end
+
+    def _masked(self, text: str) -> str:
+        kept: list[str] = []
+        done = 0
+        for start, end in self.spans(text):
+            kept += (text[done:start], MASK)
+            done = end
         return re.sub(r"(?:\*{3}){2,}", MASK, "".join(kept) + text[done:])
 
     def _runs(self, text: str, found: int) -> Iterator[tuple[int, int]]:
@@ -93,6 +105,7 @@ class _Redactor:
                 yield found - before, found + after
 
     def value(self, value: Any, depth: int) -> Any:
+        """As `redact_value`."""
         if isinstance(value, str):
             return self.text(value)
         if not isinstance(value, (Mapping, list, tuple)) and (isinstance(value, type) or not is_dataclass(value)):

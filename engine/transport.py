@@ -10,6 +10,7 @@ import asyncio
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from weakref import WeakSet
 
@@ -121,7 +122,8 @@ class Transport:
         error: ModelEngineError | None = None
         try:
             with limit:
-                response = await opened.session.request(
+                send = partial(
+                    opened.session.request,
                     exchange.method,
                     exchange.url,
                     data=_data(exchange.body),
@@ -130,6 +132,7 @@ class Transport:
                     raise_for_status=False,
                     timeout=client_timeout(timeouts.connect, timeouts.write, opened.session is not self._given),
                 )
+                response = await (send() if context.wire is None else context.wire(send))
                 attempt.status = response.status
                 attempt.request_id = context.shown_id(response.headers.get("x-request-id"))
                 return TransportReply(self, opened, exchange, response, attempt)

@@ -9,7 +9,9 @@ Retry         the loop; what stands inside runs once for each attempt
 Breaker       counts every attempt, and an open circuit costs no slot
 Limiter       inside Retry: a call that waits to try again holds no slot
 Auth          a fresh credential for each attempt
-Classify      innermost: everything outside sees typed errors
+Classify      innermost of what decides: everything outside sees typed errors
+Record,       what the wire delivered to one attempt, before anybody has judged it; in its place only one
+Replay
 """
 
 from __future__ import annotations

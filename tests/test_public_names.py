@@ -16,14 +16,15 @@ from .project import modules
 PUBLIC = """
 NIM AdaptiveConcurrency Atrium Attempt Auth Backoff Breaker ChatStream Classify EmbeddingResponse Governance Health
 Idempotency Keeptrusts LLMResponse LLMResponseChunk Limiter ModelConfig ModelEngine ModelEngineError ModelInfo Modelgov
-OmniGate OpenAI Retry RetryAfterOptions RetryBudget SSEDecoder ServerSentEvent StreamSummary StreamTruncatedError
-Timeouts ToolCall UsageInfo __version__ default_stack errors
+OmniGate OpenAI Record Replay Retry RetryAfterOptions RetryBudget SSEDecoder ServerSentEvent StreamSummary
+StreamTruncatedError Timeouts ToolCall UsageInfo __version__ default_stack errors
 """
 
 TESTING = """
-Answer Call Gateway GovernanceFacts HttpDate Script Step ToolCall answer block cut empty error_event fail
-garbage_frame hang_up html http_date in_progress invalid_json no_done provider_error replay_without_content reset
-stall tool_call truncate
+Answer Call Gateway GovernanceFacts HttpDate Rule Script ScriptFileError Step ToolCall answer bad_chunk_size block
+contains cut drip empty endless error_event fail garbage_frame hang_up html http_date huge_event in_progress interim
+invalid_json key_echo large_headers load_script no_done provider_error raw read_script redirect regex
+replay_without_content reset rule stall stray_bytes tool_call truncate write_script
 """
 
 

@@ -14,12 +14,13 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
-from ..testing import Call, Gateway
+from ..testing import Call, Gateway, load_script
 from ..testing.dialects import DIALECTS
 from . import arguments, exits
 from .output import Output
 from .report import duration
 
+KEEP_CALLS = 10_000  # and as many idempotency keys; a few MB
 PORT = 7367  # PENS on a telephone; the private use of nobody we know of
 
 DESCRIPTION = """\
@@ -27,7 +28,8 @@ Start a gateway on this machine that answers like a model, and serve until
 Ctrl-C or SIGTERM.
 
 It says the same thing every time, streams, thinks and calls tools when asked
-to, embeds, and honours idempotency keys. The first line on stdout is its URL;
+to, embeds, and honours idempotency keys. With --script it plays faults: steps
+and rules in TOML or JSON, see docs/testing-gateway.md. The first line on stdout is its URL;
 commands that use it follow, ready to be pasted. Then comes one line for each
 request, when stdout is a terminal or --verbose is given.
 """
@@ -50,7 +52,11 @@ def run(argv: Sequence[str]) -> int:
         if not api_key:
             parser.error(f"environment variable {options.api_key_env!r} is not set")
     try:
-        return asyncio.run(_serve(options, api_key, Output(sys.stdout)))
+        gateway = _gateway(options, api_key)
+    except (OSError, ValueError, ImportError) as error:
+        parser.error(str(error))
+    try:
+        return asyncio.run(_serve(gateway, options, Output(sys.stdout)))
     except KeyboardInterrupt:
         return exits.OK  # how Ctrl-C arrives where the loop takes no signals (Windows)
 
@@ -78,12 +84,36 @@ def _parser() -> ArgumentParser:
         metavar="NAME",
         help="environment variable with the key it asks for; by default it asks for none",
     )
+    parser.add_argument("--script", metavar="FILE", help="what goes wrong: steps and rules, in .toml or .json")
+    parser.add_argument(
+        "--seed", type=int, metavar="N", help="for what the script leaves to chance (default: the script's own, else 0)"
+    )
+    parser.add_argument("--tls", action="store_true", help="speak TLS with a certificate made for this run")
     parser.add_argument("--verbose", action="store_true", help="one line for each request in any case")
     return parser
 
 
-async def _serve(options: Namespace, api_key: str | None, out: Output) -> int:
-    gateway = Gateway(dialect=options.gateway, api_key=api_key, model=options.model, port=options.port)
+def _gateway(options: Namespace, api_key: str | None) -> Gateway:
+    """The gateway to serve with. It may run for days, so its books are short.
+
+    Raises:
+        OSError, ValueError: the script cannot be read, or has a block that the dialect does not know.
+        ImportError: there is nothing to make certificates with.
+    """
+    return Gateway(
+        dialect=options.gateway,
+        api_key=api_key,
+        model=options.model,
+        port=options.port,
+        script=None if options.script is None else load_script(options.script),
+        seed=options.seed,
+        keep_calls=KEEP_CALLS,
+        keep_bodies=False,
+        tls=options.tls,
+    )
+
+
+async def _serve(gateway: Gateway, options: Namespace, out: Output) -> int:
     try:
         await gateway.start()
     except OSError as error:
@@ -91,7 +121,7 @@ async def _serve(options: Namespace, api_key: str | None, out: Output) -> int:
         print(f"penstock mock: port {options.port} cannot be had: {reason}; try --port 0", file=sys.stderr)
         return exits.FAILED
     try:
-        out.write(_greeting(gateway.url, options))
+        out.write(_greeting(gateway, options))
         out.flush()
         await _until_stopped(_log(gateway, out) if options.verbose or out.is_terminal else None)
     finally:
@@ -99,7 +129,8 @@ async def _serve(options: Namespace, api_key: str | None, out: Output) -> int:
     return exits.OK
 
 
-def _greeting(url: str, options: Namespace) -> str:
+def _greeting(gateway: Gateway, options: Namespace) -> str:
+    url = gateway.url
     model, variable = json.dumps(options.model), options.api_key_env
     path, example = DIALECTS[options.gateway](options.model).example("Hello")
     body = json.dumps(example)
@@ -108,13 +139,17 @@ def _greeting(url: str, options: Namespace) -> str:
     python = [json.dumps({"model": options.model, "api_key_env_var": variable}) if variable else model]
     python.append(f'gateway="{options.gateway}"')
     python.append(f'base_url="{url}"')
+    plays = "" if options.script is None else f", plays {options.script}"
+    trust = f" --cacert {shlex.quote(gateway.ca_file)}" if options.tls else ""
+    variables = f"SSL_CERT_FILE={shlex.quote(gateway.ca_file)} " if options.tls else ""
+    named = shlex.quote(options.model)
     asks = f"asks for the key in ${variable}" if variable else "asks for no key"
     return f"""{url}
-speaks {options.gateway}, lists the model {options.model}, {asks}; Ctrl-C stops it
+speaks {options.gateway}, lists the model {options.model}, {asks}{plays}; Ctrl-C stops it
 
-  curl -sN {url}{path} -H 'Content-Type: application/json'{bearer} -d {shlex.quote(body)}
+  curl -sN{trust} {url}{path} -H 'Content-Type: application/json'{bearer} -d {shlex.quote(body)}
 
-  penstock chat --model {shlex.quote(options.model)} --gateway {options.gateway} --base-url {url}{own_key} Hello
+  {variables}penstock chat --model {named} --gateway {options.gateway} --base-url {url}{own_key} Hello
 
   engine = penstock.ModelEngine({", ".join(python)})
 
@@ -138,12 +173,12 @@ async def _log(gateway: Gateway, out: Output) -> None:
     running: list[Call] = []
 
     def has_news() -> bool:
-        return len(gateway.calls) > seen or any(call.finished is not None for call in running)
+        return gateway.requests > seen or any(call.finished is not None for call in running)
 
     while True:
         await gateway.until(has_news, within_s=math.inf)
-        running += gateway.calls[seen:]
-        seen = len(gateway.calls)
+        running += [call for call in gateway.calls if call.number > seen]
+        seen = gateway.requests
         for call in running:
             if call.finished is not None:
                 out.line(_told(call, call.finished))

@@ -14,6 +14,9 @@ Headers = Mapping[str, str] | Sequence[tuple[str, str]]
 Chunking = Literal["event", "whole"] | int
 """How a body is cut into writes: one per event, one for all that is due, or so many bytes each."""
 
+Encoding = Literal["gzip", "deflate"]
+"""How a body is compressed (RFC 9110 section 8.4.1)."""
+
 
 class GovernanceFacts(TypedDict, total=False):
     """What a governing gateway states about an answer, in place of what it usually states.
@@ -101,11 +104,16 @@ class Answer:
         ttft_s: Seconds between the response head and the first event.
         delay_s: Seconds between two deltas, by the clock: a late delta does not delay the next. An
             answer that is not streamed takes as long as the stream would.
+        jitter_s: Each pause of a stream is drawn evenly from itself less this to itself plus this, and is
+            never below 0. What is drawn follows from the gateway's seed and the number of the request.
         slow_terminator_s: Seconds between the last event and the end of the body.
         chunking: How the body is cut into writes.
         comments: Comment lines before the first event.
         azure_first_frame: Begin with Azure's frame of filter results, which has no choices.
         line_end: Ends every line of the event stream.
+        encoding: Compresses the body and says so. Each write of a stream can be read as soon as it is there.
+            Where a step cuts a body by bytes, it counts those before compression.
+        form: `"asked"` streams when a stream is asked for; the other two do not care what is asked for.
         governance: What the gateway states about the answer, in place of what it usually states.
         headers: Added to the response head, or put in place of the gateway's own.
     """
@@ -125,16 +133,21 @@ class Answer:
     pieces: Sequence[str] | None = None
     ttft_s: float = 0.0
     delay_s: float = 0.0
+    jitter_s: float = 0.0
     slow_terminator_s: float = 0.0
     chunking: Chunking = "event"
     comments: Sequence[str] = ()
     azure_first_frame: bool = False
     line_end: Literal["\n", "\r\n", "\r"] = "\n"
+    encoding: Encoding | None = None
+    form: Literal["asked", "stream", "whole"] = "asked"
     governance: GovernanceFacts = field(default_factory=GovernanceFacts)
     headers: Headers = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        check_not_negative(ttft_s=self.ttft_s, delay_s=self.delay_s, slow_terminator_s=self.slow_terminator_s)
+        check_not_negative(
+            ttft_s=self.ttft_s, delay_s=self.delay_s, jitter_s=self.jitter_s, slow_terminator_s=self.slow_terminator_s
+        )
         if self.pieces is not None:
             joined = "".join(self.pieces)
             if self.content is not None and self.content != joined:

@@ -10,9 +10,21 @@ from .dialects.chat import Ask, ChatFormat
 from .dialects.dialect import Dialect, Route
 from .dialects.request import Request
 from .reply import Reply
-from .steps import OWN_ANSWER, Answer, Block, Empty, Fail, Html, InProgress, InvalidJson, Step
+from .steps import (
+    OWN_ANSWER,
+    Answer,
+    Block,
+    Empty,
+    Fail,
+    Html,
+    InProgress,
+    InvalidJson,
+    KeyEcho,
+    Redirect,
+    Step,
+)
 from .tiny_model import tiny_answer
-from .words import split_words
+from .words import count_words, split_words
 
 
 class Composer:
@@ -53,19 +65,28 @@ def _answer_of(step: Step) -> Answer:
     """The answer that a step gives, spoils or loses."""
     if isinstance(step, Answer):
         return step
-    if isinstance(step, (Fail, Html, Empty, InvalidJson, InProgress)):
+    if isinstance(step, (Fail, Html, Empty, InvalidJson, InProgress, Redirect, KeyEcho)):
         return OWN_ANSWER
     return step.of
 
 
 def _chat(format: ChatFormat, answer: Answer, request: Request) -> Reply:
+    if answer.form != "asked":
+        request = replace(request, body={**request.body, "stream": answer.form == "stream"})
     ask = format.read(request)
     answers = [_filled(answer, ask, choice) for choice in range(ask.choices)]
+    tokens = ask.prompt_words + sum(map(_words, answers))
     if request.wants_stream:
-        return Reply(format.stream(answers, ask, request), answer)
+        return Reply(format.stream(answers, ask, request), answer, tokens=tokens)
     pieces = answers[0].pieces or split_words(answers[0].content or "")
     work_s = answer.ttft_s + answer.delay_s * max(len(pieces) - 1, 0)
-    return Reply(orjson.dumps(format.whole(answers, ask, request)), answer, work_s)
+    return Reply(orjson.dumps(format.whole(answers, ask, request)), answer, work_s, tokens)
+
+
+def _words(answer: Answer) -> int:
+    """What the model said: the tokens of an answer."""
+    texts = (answer.reasoning, answer.content, answer.refusal)
+    return sum(map(count_words, texts)) + sum(count_words(call.arguments_text) + 1 for call in answer.tool_calls)
 
 
 def _filled(answer: Answer, ask: Ask, choice: int) -> Answer:

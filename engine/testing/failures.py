@@ -118,3 +118,37 @@ class InvalidJson:
     _: KW_ONLY
     body: str = '{"id": "chatcmpl-1", "choices": ['
     executed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Redirect:
+    """The answer is said to be elsewhere. `to` is an absolute URL or a path, sent as it is."""
+
+    kind: ClassVar[str] = "redirect"
+
+    to: str = "/elsewhere"
+    _: KW_ONLY
+    status: int = 307
+    executed: bool = False
+
+    def __post_init__(self) -> None:
+        if not 300 <= self.status <= 399:
+            raise ValueError(f"redirect() takes a status from 300 to 399, not {self.status}")
+
+
+@dataclass(frozen=True, slots=True)
+class KeyEcho:
+    """An error whose message repeats the credential of the request, as careless gateways have it.
+
+    For the test that no key reaches a log. It stands in the header `x-echo`, too.
+    """
+
+    kind: ClassVar[str] = "key_echo"
+
+    status: int = 401
+    _: KW_ONLY
+    executed: bool = False
+
+    def __post_init__(self) -> None:
+        if not 400 <= self.status <= 599:
+            raise ValueError(f"key_echo() takes a status from 400 to 599, not {self.status}")

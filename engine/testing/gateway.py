@@ -3,31 +3,35 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from aiohttp import web
 
+from .assertions import Assertions
+from .authority import Authority
 from .books import Books, Call
 from .dialects import DIALECTS
 from .idempotency import KEY_HEADER
 from .listener import Listener
+from .pace import Wheel
+from .rules import Rule
 from .script import Script, as_script
 from .service import Decision, Idempotency, Service
 from .steps import OWN_ANSWER, Step
-from .wire import Wire
+from .wire import AfterAnswer, Wire
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # not installed with us from Python 3.13 on
 
 _HOST = "127.0.0.1"  # loopback alone: what answers here is made up, and its key check guards nothing
-_TIMER_RESOLUTION_S = 0.001  # of uvloop, the coarsest
 
 
-class Gateway:
+class Gateway(Assertions):
     """A gateway on a port of this machine, for any client to talk to.
 
     Without a script it answers every request, and the same request always the same way. It runs on
@@ -39,14 +43,26 @@ class Gateway:
         api_key: The key it asks for; `None` accepts every request.
         model: The model it lists. Chats may name any other.
         port: `0` takes a free one.
-        script: The same as calling `script()`.
+        script: The same as calling `script()`; a `Script`, as `load_script()` returns it, is taken as it is.
+        seed: For all that is drawn: rules with a probability, and jitter. `None` takes the script's, and 0
+            when it has none.
         idempotency: `"honour"` keeps the answer of each idempotency key and replays it, `"ignore"`
             runs every request. `None` does as the gateways of the dialect do: OpenAI, NIM and Modelgov
             honour keys, the others take no notice of them.
         keep_content: Whether a replay brings the text back. `None` does as the gateways of the dialect
             do: Modelgov's replays come without.
+        keep_calls: How many calls the books keep, the last ones, and how many idempotency keys the gateway
+            remembers; `None` is all. Bounds the memory of a gateway that runs for long.
+        keep_bodies: `False` drops the body of a request when it has been answered.
+        after_answer: `"close"` closes the connection after each answer and says so, `"close_unsaid"` does
+            not say so.
+        idle_close_s: Closes a kept connection on which so many seconds nothing came, as gateways do a
+            little before their clients; `None` leaves it open for an hour.
+        tls: Speaks TLS with a certificate made for this gateway, by an authority made for it; needs the
+            package `trustme`, which the extra ``penstock[testing]`` brings. See `ssl_context()` and `ca_file`.
 
     Raises:
+        ImportError: `tls=True`, and trustme is not installed.
         ValueError: there is no such dialect or way to treat keys, or the script has a block that the
             dialect does not know.
     """
@@ -58,19 +74,37 @@ class Gateway:
         api_key: str | None = None,
         model: str = "tiny-mock",
         port: int = 0,
-        script: Script | Iterable[Step] | None = None,
+        script: Script | Iterable[Step | Rule] | None = None,
+        seed: int | None = None,
         idempotency: Idempotency | None = None,
         keep_content: bool | None = None,
+        keep_calls: int | None = None,
+        keep_bodies: bool = True,
+        after_answer: AfterAnswer = "keep",
+        idle_close_s: float | None = None,
+        tls: bool = False,
     ) -> None:
         if dialect not in DIALECTS:
             raise ValueError(f"no dialect is called {dialect!r}; there are {', '.join(DIALECTS)}")
         if idempotency not in (None, "honour", "ignore"):
             raise ValueError(f"idempotency is 'honour' or 'ignore', not {idempotency!r}")
-        self._books = Books()
+        if after_answer not in get_args(AfterAnswer):
+            raise ValueError(f"after_answer is one of {', '.join(get_args(AfterAnswer))}, not {after_answer!r}")
+        if keep_calls is not None and keep_calls < 1:
+            raise ValueError(f"keep_calls is at least 1, not {keep_calls}")
+        self._books = Books(keep_calls, keep_bodies=keep_bodies)
         self._service = Service(
-            DIALECTS[dialect](model), api_key=api_key, idempotency=idempotency, keep_content=keep_content
+            DIALECTS[dialect](model),
+            api_key=api_key,
+            idempotency=idempotency,
+            keep_content=keep_content,
+            seed=seed,
+            most_keys=keep_calls,
         )
         self._service.load(as_script(script))
+        self._after_answer: AfterAnswer = after_answer
+        self._idle_close_s = idle_close_s
+        self._authority = Authority() if tls else None
         self._wanted_port = port
         self._port: int | None = None
         self._listener: Listener | None = None
@@ -91,8 +125,10 @@ class Gateway:
         """
         async with self._starting:
             if self._listener is None:
-                listener = Listener(self._serve, self._books)
-                self._port = await listener.listen(_HOST, self._wanted_port)
+                listener = Listener(self._serve, self._books, idle_close_s=self._idle_close_s)
+                tls = None if self._authority is None else self._authority.server_context()
+                self._port = await listener.listen(_HOST, self._wanted_port, tls)
+                self._wheel = Wheel()
                 self._listener = listener
 
     async def stop(self) -> None:
@@ -103,6 +139,8 @@ class Gateway:
         listener, self._listener, self._port = self._listener, None, None
         if listener is not None:
             await listener.close()
+        if self._authority is not None:
+            self._authority.remove_file()
 
     async def serve_forever(self) -> None:
         """Serve until cancelled, then stop."""
@@ -130,16 +168,42 @@ class Gateway:
         """
         if self._port is None:
             raise RuntimeError("the gateway is not running; use 'async with Gateway() as gateway:' or start() it")
-        return f"http://{_HOST}:{self._port}"
+        return f"{'http' if self._authority is None else 'https'}://{_HOST}:{self._port}"
 
-    def script(self, *steps: Step, default: Step = OWN_ANSWER) -> None:
-        """Replace the script: one step per request, then `default` for all that follow.
+    def ssl_context(self) -> ssl.SSLContext:
+        """For a client in Python: trusts this gateway's authority and no other.
 
         Raises:
-            TypeError: something is not a step.
+            RuntimeError: the gateway does not speak TLS.
+        """
+        return self._the_authority().client_context()
+
+    @property
+    def ca_file(self) -> str:
+        """Path of this gateway's authority in PEM, for other clients (``SSL_CERT_FILE``, ``curl --cacert``).
+
+        A temporary file, there from the first time it is asked for until the gateway stops.
+
+        Raises:
+            RuntimeError: the gateway does not speak TLS.
+        """
+        return self._the_authority().file()
+
+    def _the_authority(self) -> Authority:
+        if self._authority is None:
+            raise RuntimeError("the gateway does not speak TLS; make it with Gateway(tls=True)")
+        return self._authority
+
+    def script(self, *steps: Step | Rule, default: Step = OWN_ANSWER) -> None:
+        """Replace the script: rules, one step per request, then `default` for all that follow.
+
+        A request meets the first rule that fits it, wherever rules stand in the list; see `Script`.
+
+        Raises:
+            TypeError: something is neither a step nor a rule.
             ValueError: a block is one that the dialect does not know.
         """
-        self._service.load(Script(steps, default))
+        self._service.load(Script.of(steps, default=default))
 
     @property
     def steps_left(self) -> int:
@@ -151,104 +215,18 @@ class Gateway:
         self._service.forget()
         self._books.clear()
 
-    @property
-    def calls(self) -> list[Call]:
-        """Every request in order of arrival."""
-        return self._books.calls
-
-    @property
-    def requests(self) -> int:
-        """How many requests have come."""
-        return len(self._books.calls)
-
-    @property
-    def keys(self) -> list[str]:
-        """The idempotency keys that have come, each once, in order of first use."""
-        return self._books.keys
-
-    @property
-    def executions(self) -> dict[str, int]:
-        """How often the model ran for each idempotency key. A replay does not run it."""
-        return self._books.executions
-
-    @property
-    def connections(self) -> int:
-        """How many TCP connections have been accepted."""
-        return self._books.connections
-
-    @property
-    def open_connections(self) -> int:
-        """How many TCP connections are open now."""
-        return len(self._books.open)
-
-    @property
-    def open_streams(self) -> int:
-        """How many streams are being sent now."""
-        return self._books.open_streams
-
-    def waits(self, key: str | None = None) -> list[float]:
-        """Seconds a client let pass between two attempts, in order of the later one's arrival.
-
-        From the end of one answer to the head of the next request. Attempts belong together by
-        idempotency key, without one by path and body. `key` leaves out all others.
-        """
-        return self._books.waits(key)
-
-    async def until(self, condition: Callable[[], bool], within_s: float = 5.0) -> None:
-        """Wait until `condition` holds; it is asked again whenever the books change.
-
-        Raises:
-            AssertionError: it did not hold in time.
-        """
-        if not await self._books.until(condition, within_s):
-            raise AssertionError(f"what was waited for did not happen within {within_s} s: {self!r}")
-
-    def assert_executed_once(self, key: str | None = None) -> None:
-        """The model ran exactly once for this idempotency key; `None` is for every key that came."""
-        executions = self.executions
-        if key is not None and key not in executions:
-            raise AssertionError(f"no request came with idempotency key {key!r}; keys that came: {self.keys}")
-        if not executions:
-            raise AssertionError(f"no request came with an idempotency key, of {self.requests}")
-        wrong = {k: n for k, n in executions.items() if n != 1 and key in (None, k)}
-        if wrong:
-            told = [call for call in self.calls if call.idempotency_key in wrong]
-            raise AssertionError(_listed(f"the model has to run once per key, and ran {wrong}", told))
-
-    def assert_waited(self, *, at_least: float, key: str | None = None) -> None:
-        """The client waited so many seconds before each repeated attempt, and there was one.
-
-        A millisecond less will do: some event loops count time in milliseconds.
-        """
-        told = [call for call in self.calls if key is None or call.idempotency_key == key]
-        waits = self.waits(key)
-        if not waits:
-            raise AssertionError(_listed("no attempt was repeated, so nothing was waited for", told))
-        if min(waits) < at_least - _TIMER_RESOLUTION_S:
-            raise AssertionError(_listed(f"a wait of at least {at_least} s was expected, and there were {waits}", told))
-
-    async def assert_no_open_connections(self, within_s: float = 1.0) -> None:
-        """Every TCP connection is closed, or will be in so many seconds."""
-        if not await self._books.until(lambda: not self._books.open, within_s):
-            told = [call for call in self.calls if call.connection in self._books.open]
-            raise AssertionError(_listed(f"{self.open_connections} connections are still open", told))
-
-    async def assert_no_open_streams(self, within_s: float = 1.0) -> None:
-        """No stream is being sent, or none will be in so many seconds."""
-        if not await self._books.until(lambda: not self._books.open_streams, within_s):
-            told = [call for call in self.calls if call.outcome == "running" and call.stream]
-            raise AssertionError(_listed(f"{self.open_streams} streams are still open", told))
-
     async def _serve(self, request: web.BaseRequest, connection: int) -> web.StreamResponse:
         call = self._note(request, connection)
-        wire = Wire(request)
+        wire = Wire(request, self._wheel, self._after_answer)
         decision = self._service.decide_by_head(call)
         streams = 0
         try:
             if decision is None:
                 call.raw = await wire.read()
+                self._books.received(call)
                 decision = self._service.decide(call)
-            self._books.received(call)
+            else:
+                self._books.received(call)
             if decision.plan.before_s:
                 await wire.silence(decision.plan.before_s)
             self._service.began(call, decision)
@@ -262,7 +240,7 @@ class Gateway:
 
     def _note(self, request: web.BaseRequest, connection: int) -> Call:
         call = Call(
-            number=len(self._books.calls) + 1,
+            number=self._books.requests + 1,
             method=request.method,
             path=request.path,
             query=request.query,
@@ -271,7 +249,7 @@ class Gateway:
             started=time.monotonic(),
             idempotency_key=request.headers.get(KEY_HEADER, "").strip() or None,
         )
-        self._books.calls.append(call)
+        self._books.arrived(call)
         return call
 
     def _finish(self, call: Call, decision: Decision | None, outcome: str | None = None) -> None:
@@ -280,8 +258,3 @@ class Gateway:
             return
         self._service.settle(call, decision)
         self._books.finished(call, outcome or decision.outcome)
-
-
-def _listed(sentence: str, calls: Iterable[Call]) -> str:
-    """The sentence, and below it the calls it is about."""
-    return "\n  ".join((sentence, *map(repr, calls)))

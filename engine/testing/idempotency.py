@@ -40,10 +40,15 @@ class KeyStore:
     """What is known of each key.
 
     A key is free, running, or kept. `claim` makes a free key running, `keep` and `release` end that.
+
+    Args:
+        most: How many keys are kept; the one that was claimed first is forgotten first, also while it
+            runs. `None` is all.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, most: int | None = None) -> None:
         self._entries: dict[Hashable, _Entry] = {}
+        self._most = most
 
     def claim(self, key: Hashable, request: object) -> Reply | None:
         """Begin a request: `None` to run it, or the reply that is kept for it.
@@ -54,6 +59,8 @@ class KeyStore:
         entry = self._entries.get(key)
         if entry is None:
             self._entries[key] = _Entry(request)
+            if self._most is not None and len(self._entries) > self._most:
+                del self._entries[next(iter(self._entries))]
             return None
         if entry.request != request:
             raise RefusedError(REUSED)
@@ -62,9 +69,14 @@ class KeyStore:
         return entry.reply
 
     def keep(self, key: Hashable, reply: Reply) -> None:
-        """The running request was answered: later ones get the same answer, without its pace."""
-        self._entries[key].reply = reply.at_once()
+        """The running request was answered: later ones get the same answer, without its pace.
+
+        Nothing happens to a key that was forgotten meanwhile.
+        """
+        entry = self._entries.get(key)
+        if entry is not None:
+            entry.reply = reply.at_once()
 
     def release(self, key: Hashable) -> None:
         """The running request came to nothing: the key is free again."""
-        del self._entries[key]
+        self._entries.pop(key, None)

@@ -10,7 +10,9 @@ from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar, Literal
 
-from .answers import OWN_ANSWER, Answer, check_not_negative
+from .answers import OWN_ANSWER, Answer, Encoding, check_not_negative
+
+_NO_TEXT = Answer(pieces=("",))
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +43,16 @@ class Cut:
 class Truncate:
     """The body ends cleanly, with neither finish reason nor `[DONE]`.
 
-    `after_events=None` sends every delta. An answer that is not streamed is JSON that stops at its
-    middle, with a content length that agrees.
+    `after_events=None` sends every delta. `done` sends `[DONE]` all the same; with `after_events=1` that
+    is a role and nothing else. An answer that is not streamed is JSON that stops at its middle, with a
+    content length that agrees.
     """
 
     kind: ClassVar[str] = "truncate"
 
     _: KW_ONLY
     after_events: int | None = None
+    done: bool = False
     of: Answer = OWN_ANSWER
 
     def __post_init__(self) -> None:
@@ -86,6 +90,8 @@ class Stall:
         check_not_negative(after_events=self.after_events, for_s=self.for_s)
         if self.ping_every_s is not None and self.ping_every_s <= 0:
             raise ValueError(f"ping_every_s is the time between two pings, and cannot be {self.ping_every_s}")
+        if self.ping_every_s is not None and self.of.encoding is not None:
+            raise ValueError("pings are sent as they are, and the answer is compressed: leave out one of the two")
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,3 +131,43 @@ class GarbageFrame:
 
     def __post_init__(self) -> None:
         check_not_negative(after_events=self.after_events)
+
+
+@dataclass(frozen=True, slots=True)
+class Endless:
+    """A stream whose last delta comes again every `every_s` seconds, until the client goes.
+
+    `of` decides what it is: by default an empty piece of text. An answer that is not streamed, and a
+    dialect that has no event for an empty piece (OmniGate's plain text), falls silent instead.
+    """
+
+    kind: ClassVar[str] = "endless"
+
+    every_s: float = 0.02
+    _: KW_ONLY
+    of: Answer = _NO_TEXT
+
+    def __post_init__(self) -> None:
+        if self.every_s <= 0:
+            raise ValueError(f"every_s is the time between two deltas, and cannot be {self.every_s}")
+        if self.of.encoding is not None:
+            raise ValueError("a delta that comes again is sent as it is, and cannot be compressed")
+
+
+@dataclass(frozen=True, slots=True)
+class HugeEvent:
+    """An answer whose text is one piece of so many bytes: one event that may be more than a client takes."""
+
+    kind: ClassVar[str] = "huge_event"
+
+    size: int = 16 << 20
+    _: KW_ONLY
+    encoding: Encoding | None = None
+
+    def __post_init__(self) -> None:
+        check_not_negative(size=self.size)
+
+    @property
+    def of(self) -> Answer:
+        """The answer itself."""
+        return Answer(pieces=("x" * self.size,), encoding=self.encoding)

@@ -34,7 +34,14 @@ class Pause:
     ping_every_s: float = math.inf
 
 
-Item = bytes | Pause
+@dataclass(frozen=True, slots=True)
+class Unframed:
+    """Bytes of a chunked body that are no chunk."""
+
+    data: bytes
+
+
+Item = bytes | Pause | Unframed
 """One write, or a pause between two."""
 
 
@@ -55,6 +62,10 @@ class Plan:
         body: Writes and pauses in order.
         length: The content length to announce; `None` announces a chunked body.
         before_s: Seconds of silence before the head; `math.inf` is for ever.
+        interim: Writes and pauses after that silence and before the head, as they are.
+        after: Written as it is right after the end of the body.
+        write_size: Bytes of each write, head and framing included, with `write_every_s` seconds between;
+            `None` writes what is there.
         executes: The model runs for this request: once `before_s` is over, it counts as run.
         keeps: The answer is kept under the request's idempotency key.
     """
@@ -63,6 +74,10 @@ class Plan:
     body: Sequence[Item] = ()
     length: int | None = None
     before_s: float = 0.0
+    interim: Sequence[bytes | Pause] = ()
+    after: bytes = b""
+    write_size: int | None = None
+    write_every_s: float = 0.0
     ending: Ending = Ending.COMPLETE
     executes: bool = False
     keeps: bool = False

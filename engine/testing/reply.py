@@ -23,6 +23,8 @@ class Reply:
         content: The body, or the stream.
         answer: Its pace, its way of writing, and its headers.
         work_s: How long the model works on an answer that is not streamed.
+        tokens: What the model is paid for it: words of the request and of the answer.
+        seed: For the jitter of its pace.
         headers: The dialect's own, less those that say what the body is.
         runs_model: Whether the model runs for it.
     """
@@ -30,6 +32,8 @@ class Reply:
     content: bytes | EventStream
     answer: Answer
     work_s: float = 0.0
+    tokens: int = 0
+    seed: str = ""
     status: int = 200
     headers: tuple[tuple[str, str], ...] = ()
     runs_model: bool = True
@@ -45,7 +49,8 @@ class Reply:
 
     def at_once(self) -> Reply:
         """The same reply without its pace, as it comes out of a store."""
-        return replace(self, answer=replace(self.answer, ttft_s=0.0, delay_s=0.0, slow_terminator_s=0.0), work_s=0.0)
+        unpaced = replace(self.answer, ttft_s=0.0, delay_s=0.0, jitter_s=0.0, slow_terminator_s=0.0)
+        return replace(self, answer=unpaced, work_s=0.0)
 
     def without_content(self, dialect: Dialect) -> Reply:
         """The same reply without its text. What is no success has none."""

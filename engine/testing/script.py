@@ -3,53 +3,163 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 
-from .steps import OWN_ANSWER, STEPS, Fail, InProgress, ProviderError, Step
+from .rules import Asked, Rule
+from .steps import OWN_ANSWER, STEPS, Fail, InProgress, ProviderError, Reset, Step
 
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """Steps in order, one per request, and what every later request meets.
+    """Rules, steps in order, and what every other request meets.
 
-    A step is used up by one request, `fail(times=n)` and its like by n. Health checks, and requests that the
-    gateway refuses by itself (no such path, wrong key, invalid body, an idempotency conflict), use
-    up nothing.
+    A request meets the first rule that it fits and that chance chooses; without one the next step; after
+    the last step the default. A step is used up by one request, `fail(times=n)` and its like by n. Health
+    checks, and requests that the gateway refuses by itself (no such path, wrong key, invalid body, an
+    idempotency conflict), use up nothing.
+
+    Args:
+        seed: For all that is drawn, unless the gateway has one of its own.
+
+    Raises:
+        TypeError: something is not a step, or not a rule.
+        ValueError: a step comes before a request is read, and a rule before it looks into bodies.
     """
 
     steps: tuple[Step, ...] = ()
     default: Step = OWN_ANSWER
+    _: KW_ONLY
+    rules: tuple[Rule, ...] = ()
+    seed: int | None = None
 
     def __post_init__(self) -> None:
         for step in (*self.steps, self.default):
             if not isinstance(step, STEPS):
                 raise TypeError(f"a script is made of steps, such as fail(429) or answer('Hi'), not of {step!r}")
+        for rule in self.rules:
+            if not isinstance(rule, Rule):
+                raise TypeError(f"rules are made by rule(fail(429), attempt=1), and {rule!r} is none")
+        self._check_unread_resets()
+
+    def _check_unread_resets(self) -> None:
+        reads = [rule.reads_bodies for rule in self.rules]
+        resets = [rule.resets_unread for rule in self.rules]
+        resets.append(any(map(_resets_unread, (*self.steps, self.default))))
+        if any(reads) and any(resets[reads.index(True) + 1 :]):
+            raise ValueError(
+                "reset('before_request_read') comes before the body is read, and a rule before it looks into bodies; "
+                "put its rule first, or give it conditions on path and header alone"
+            )
+
+    @classmethod
+    def of(cls, items: Iterable[Step | Rule], *, default: Step = OWN_ANSWER) -> Script:
+        """The script of steps and rules in one list, in which the rules come first wherever they stand."""
+        listed = tuple(items)
+        rules = tuple(item for item in listed if isinstance(item, Rule))
+        return cls(tuple(item for item in listed if not isinstance(item, Rule)), default, rules=rules)
+
+    @property
+    def all_steps(self) -> tuple[Step, ...]:
+        """Every step there is in it."""
+        return (*self.steps, *(step for rule in self.rules for step in rule.steps), self.default)
 
 
-def as_script(script: Script | Iterable[Step] | None) -> Script:
+def as_script(script: Script | Iterable[Step | Rule] | None) -> Script:
     """The same script as a `Script`; `None` is the empty one."""
-    if isinstance(script, Script):
-        return script
-    return Script(tuple(script or ()))
+    return script if isinstance(script, Script) else Script.of(script or ())
+
+
+class Turn:
+    """The step that a request meets; `take` uses it up."""
+
+    def __init__(self, step: Step, source: _Turns | None) -> None:
+        self.step = step
+        self._source = source
+
+    def take(self) -> Step:
+        if self._source is not None:
+            self._source.met += 1
+        return self.step
 
 
 class Playhead:
-    """How far a script has been played."""
+    """How far a script has been played.
 
-    def __init__(self, script: Script) -> None:
-        self._steps: list[Step] = []
-        for step in reversed(script.steps):
-            self._steps.extend([step] * (step.times if isinstance(step, (Fail, InProgress, ProviderError)) else 1))
+    Args:
+        seed: For rules with a probability.
+    """
+
+    def __init__(self, script: Script, seed: int = 0) -> None:
+        self._rules = [(rule, _Turns(_played_out(rule.steps), rule.times)) for rule in script.rules]
+        steps = _played_out(script.steps)
+        self._steps = _Turns(steps, len(steps))
         self._default = script.default
+        self._seed = seed
+        self._resets_unread = any(map(_resets_unread, script.all_steps))
 
     @property
     def steps_left(self) -> int:
-        return len(self._steps)
+        """How many steps no request has met yet; rules do not count."""
+        return self._steps.left or 0
 
-    def peek(self) -> Step:
-        """The step that the next request will meet."""
-        return self._steps[-1] if self._steps else self._default
+    @property
+    def left(self) -> list[str]:
+        """What was to be met and was not: steps, and rules with a number of times."""
+        steps = [repr(step) for step in self._steps.coming]
+        rules = [(place, rule, turns.left) for place, (rule, turns) in enumerate(self._rules, 1)]
+        return steps + [f"rule {place}, {left} of {rule.times} times" for place, rule, left in rules if left]
 
-    def take(self) -> Step:
+    @property
+    def has_rules(self) -> bool:
+        return bool(self._rules)
+
+    def meet(self, asked: Asked) -> Turn:
         """The step that this request meets."""
-        return self._steps.pop() if self._steps else self._default
+        for place, (rule, turns) in enumerate(self._rules):
+            if turns.left != 0 and rule.fits(asked) and rule.is_drawn(asked, f"{self._seed}:{place}"):
+                return Turn(turns.next, turns)
+        return Turn(self._steps.next, self._steps) if self._steps.left else Turn(self._default, None)
+
+    def meet_unread(self, asked: Asked) -> Turn | None:
+        """The same, of a request whose body is not read; `None` unless it meets a step that comes before that."""
+        if not self._resets_unread:
+            return None
+        turn = self.meet(asked)
+        return turn if _resets_unread(turn.step) else None
+
+
+class _Turns:
+    """Steps in turn, from the first again after the last.
+
+    Args:
+        times: So many requests can meet one; `None` has no end.
+    """
+
+    def __init__(self, steps: tuple[Step, ...], times: int | None) -> None:
+        self._steps = steps
+        self._times = times
+        self.met = 0
+
+    @property
+    def left(self) -> int | None:
+        """How many requests can still meet one; `None` for any number."""
+        return None if self._times is None else self._times - self.met
+
+    @property
+    def next(self) -> Step:
+        return self._steps[self.met % len(self._steps)]
+
+    @property
+    def coming(self) -> tuple[Step, ...]:
+        """Those that no request has met."""
+        return self._steps[self.met :]
+
+
+def _played_out(steps: tuple[Step, ...]) -> tuple[Step, ...]:
+    """Each step as often as it happens in a row."""
+    times = ((step, step.times if isinstance(step, (Fail, InProgress, ProviderError)) else 1) for step in steps)
+    return tuple(step for step, count in times for _ in range(count))
+
+
+def _resets_unread(step: Step) -> bool:
+    return isinstance(step, Reset) and step.when == "before_request_read"

@@ -5,7 +5,7 @@ The order is that of a gateway: path, key, body, idempotency key, then the scrip
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from email.utils import formatdate
 from typing import Any, Literal
@@ -14,15 +14,18 @@ import orjson
 
 from .books import Call
 from .composer import Composer
+from .dialects.chat import ChatFormat
 from .dialects.dialect import Dialect, Route
 from .dialects.problem import InvalidBodyError, RefusedError, Response
 from .dialects.request import Request
-from .faults import error_plan, stage
+from .failure_plans import error_plan
+from .faults import stage
 from .idempotency import REPLAY_HEADER, KeyStore
 from .plan import Ending, Plan
 from .reply import Reply, merge_headers
-from .script import Playhead, Script
-from .steps import OWN_ANSWER, Answer, Block, ProviderError, Reset, Step
+from .rules import Asked
+from .script import Playhead, Script, Turn
+from .steps import OWN_ANSWER, Answer, Block, ProviderError, Step
 
 Idempotency = Literal["honour", "ignore"]
 
@@ -43,7 +46,7 @@ class Decision:
     Args:
         outcome: What the books will say when it is done.
         claim: The idempotency key it runs under; `None` for a replay, and where no key counts.
-        reply: What is to be kept under that key.
+        reply: What is to be kept under that key; its tokens are what the model is paid for.
     """
 
     plan: Plan
@@ -57,16 +60,27 @@ class Service:
 
     Args:
         idempotency, keep_content: `None` does as the gateways of this dialect do.
+        seed: For all that is drawn; `None` takes the script's, and 0 when it has none.
+        most_keys: How many idempotency keys are kept with their answers; `None` is all.
     """
 
     def __init__(
-        self, dialect: Dialect, *, api_key: str | None, idempotency: Idempotency | None, keep_content: bool | None
+        self,
+        dialect: Dialect,
+        *,
+        api_key: str | None,
+        idempotency: Idempotency | None,
+        keep_content: bool | None,
+        seed: int | None = None,
+        most_keys: int | None = None,
     ) -> None:
         self._dialect = dialect
         self._composer = Composer(dialect)
         self._api_key = api_key
         self._honours_keys = dialect.honours_keys if idempotency is None else idempotency == "honour"
         self._keeps_content = dialect.keeps_content if keep_content is None else keep_content
+        self._given_seed = seed
+        self._most_keys = most_keys
         self.forget()
 
     def load(self, script: Script) -> None:
@@ -75,21 +89,22 @@ class Service:
         Raises:
             ValueError: it has a block that gateways of this dialect do not know.
         """
-        for step in (*script.steps, script.default):
+        for step in script.all_steps:
             if isinstance(step, Block) and step.cause not in self._dialect.blocks:
                 known = ", ".join(self._dialect.blocks)
                 raise ValueError(f"{self._dialect.name} has no block for {step.cause!r}; it has {known}")
-        self.playhead = Playhead(script)
+        self._seed = self._given_seed if self._given_seed is not None else script.seed or 0
+        self.playhead = Playhead(script, self._seed)
 
     def forget(self) -> None:
         """Forget the script and every idempotency key."""
-        self._keys = KeyStore()
-        self.playhead = Playhead(Script())
+        self._keys = KeyStore(self._most_keys)
+        self.load(Script())
 
     def decide_by_head(self, call: Call) -> Decision | None:
         """What is done before the body is read; `None` for nothing."""
-        step = self.playhead.peek()
-        if not isinstance(step, Reset) or step.when != "before_request_read":
+        turn = self.playhead.meet_unread(Asked(call.number, call.path, call.headers))
+        if turn is None:
             return None
         try:
             route, _ = self._route(call)
@@ -97,8 +112,7 @@ class Service:
             return None  # once the body is read, as every refusal
         if not route.scripted:
             return None
-        self.playhead.take()
-        return Decision(Plan(None, ending=Ending.RESET), step.kind)
+        return Decision(Plan(None, ending=Ending.RESET), turn.take().kind)
 
     def decide(self, call: Call) -> Decision:
         """What is done with a request whose body has been read."""
@@ -115,6 +129,8 @@ class Service:
     def began(self, call: Call, decision: Decision) -> None:
         """The plan's first silence is over."""
         call.executed = decision.plan.executes
+        if decision.plan.executes and decision.reply is not None:
+            call.tokens = decision.reply.tokens
         if decision.plan.head is not None:
             call.status = decision.plan.head.status
 
@@ -136,11 +152,11 @@ class Service:
         return route, tail
 
     def _play(self, call: Call, route: Route, request: Request) -> Decision:
-        step = self.playhead.peek() if route.scripted else OWN_ANSWER
-        reply = self._composer.compose(step, route, request)
+        turn = self.playhead.meet(self._asked(call, route, request)) if route.scripted else Turn(OWN_ANSWER, None)
+        step = turn.step
+        reply = replace(self._composer.compose(step, route, request), seed=f"{self._seed}:{call.number}")
         claim = self._claim(call, route, request)
-        if route.scripted:
-            self.playhead.take()
+        turn.take()
         if claim is not None and claim.kept is not None:
             return self._replay(call, step, claim.kept, request)
         plan = stage(step, reply, self._dialect, request)
@@ -149,6 +165,21 @@ class Service:
         if claim is not None:
             plan = _with_headers(plan, [(REPLAY_HEADER, "false")])
         return Decision(self._signed(plan, request), step.kind, claim, reply)
+
+    def _asked(self, call: Call, route: Route, request: Request) -> Asked:
+        """What rules look at. Where there are none, nobody looks into the body for them.
+
+        Raises:
+            RefusedError: the request is not one the gateway takes.
+        """
+        asked = Asked(call.number, call.path, call.headers, stream=call.stream, attempt=call.attempt)
+        if not self.playhead.has_rules:
+            return asked
+        if isinstance(route.operation, ChatFormat):
+            ask = route.operation.read(request)
+            return replace(asked, model=ask.model, message=ask.prompt)
+        model = request.body.get("model") if isinstance(request.body, Mapping) else None
+        return replace(asked, model=model if isinstance(model, str) else None)
 
     def _replay(self, call: Call, step: Step, kept: Reply, request: Request) -> Decision:
         reply = kept if self._keeps_content else kept.without_content(self._dialect)

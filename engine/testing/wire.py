@@ -11,14 +11,20 @@ import math
 import socket
 import struct
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from typing import Literal
 
 from aiohttp import web
 
-from .plan import Ending, Head, Item, Pause, Plan
-from .status import reason_phrase
+from .pace import Wheel
+from .plan import Ending, Plan
+from .reel import Reel
+from .sequence import sequence
 
 _LINGER_OFF = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)  # close() then sends an RST
+
+AfterAnswer = Literal["keep", "close", "close_unsaid"]
+"""What becomes of a connection after an answer: it is kept, or closed, with or without saying so before."""
 
 
 class Wire:
@@ -29,12 +35,13 @@ class Wire:
     waits.
     """
 
-    def __init__(self, request: web.BaseRequest) -> None:
+    def __init__(self, request: web.BaseRequest, wheel: Wheel, after_answer: AfterAnswer = "keep") -> None:
         self._request = request
+        self._wheel = wheel
         self._transport = request.transport
-        self._loop = asyncio.get_running_loop()
         self._is_http11 = request.version >= (1, 1)
-        self._keep_alive = request.keep_alive and self._is_http11
+        self._keep_alive = request.keep_alive and self._is_http11 and after_answer == "keep"
+        self._says_close = not self._keep_alive and after_answer != "close_unsaid"
 
     async def read(self) -> bytes:
         """The body of the request."""
@@ -51,52 +58,13 @@ class Wire:
         transport = self._transport
         if transport is None:
             return await self._wait_for_cancellation()
-        is_chunked = plan.length is None and self._is_http11
-        body = () if self._request.method == "HEAD" else plan.body
-        last = _last_write(body)
-        pending = b"" if plan.head is None else self._head(plan.head, plan.length, is_chunked)
-        due = self._loop.time()
-        for index, item in enumerate(body):
-            if isinstance(item, Pause):
-                self._write(transport, pending)
-                pending, due = b"", await self._pause(transport, item, due, is_chunked)
-                continue
-            if index == last:
-                before_end()
-            pending += _chunk(item) if is_chunked else item
-            if index < len(body) - 1:  # the very last write waits for the end of the body
-                self._write(transport, pending)
-                pending = b""
-                await self._give_way()
-        if last is None:
-            before_end()
-        if is_chunked and plan.ending is Ending.COMPLETE:
-            pending += b"0\r\n\r\n"
-        self._write(transport, pending)
+        items = sequence(
+            plan, is_http11=self._is_http11, says_close=self._says_close, has_body=self._request.method != "HEAD"
+        )
+        reel = Reel(items, transport, self._request.protocol, self._wheel, before_end)
+        while await reel.play_on():
+            await self._drain()  # the client does not read: wait until it does
         return await self._end(transport, plan.ending)
-
-    def _head(self, head: Head, length: int | None, is_chunked: bool) -> bytes:
-        lines = [f"HTTP/1.1 {head.status} {reason_phrase(head.status)}"]
-        lines += (f"{name}: {value}" for name, value in head.headers)
-        if is_chunked:
-            lines.append("transfer-encoding: chunked")
-        elif length is not None and head.status != 204:  # which has none, RFC 9110 section 8.6
-            lines.append(f"content-length: {length}")
-        if not self._keep_alive:
-            lines.append("connection: close")
-        return "\r\n".join((*lines, "", "")).encode()
-
-    @staticmethod
-    def _write(transport: asyncio.Transport, data: bytes) -> None:
-        if data:
-            transport.write(data)
-
-    async def _give_way(self) -> None:
-        """Let others run; when the client does not read, wait until it does."""
-        if self._request.protocol.writing_paused:
-            await self._drain()
-        else:
-            await asyncio.sleep(0)
 
     async def _drain(self) -> None:
         try:
@@ -111,25 +79,13 @@ class Wire:
         else:
             await asyncio.sleep(seconds)
 
-    async def _pause(self, transport: asyncio.Transport, pause: Pause, due: float, is_chunked: bool) -> float:
-        """Be silent until `due` plus the pause; returns that moment.
-
-        Moments are counted from the first, so that late wake-ups do not add up.
-        """
-        end = due + pause.seconds
-        ping = _chunk(pause.ping) if is_chunked else pause.ping
-        while (left_s := end - self._loop.time()) > 0:
-            await self.silence(min(left_s, pause.ping_every_s))
-            if left_s > pause.ping_every_s:
-                self._write(transport, ping)
-        return end
-
     async def _end(self, transport: asyncio.Transport, ending: Ending) -> web.StreamResponse:
         if ending is Ending.COMPLETE:
             await self._drain()
             return _KEPT if self._keep_alive else _CLOSED
         if ending is Ending.RESET:
-            transport.set_write_buffer_limits(0)
+            # asyncio's TLS is paused from the limit on, plain TCP above it.
+            transport.set_write_buffer_limits(0 if transport.get_extra_info("sslcontext") is None else 1)
             await self._drain()  # an RST overtakes what is still in our buffer
             transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_OFF)
             transport.abort()
@@ -137,8 +93,9 @@ class Wire:
             transport.close()
         return await self._wait_for_cancellation()
 
-    async def _wait_for_cancellation(self) -> web.StreamResponse:
-        await self._loop.create_future()
+    @staticmethod
+    async def _wait_for_cancellation() -> web.StreamResponse:
+        await asyncio.get_running_loop().create_future()
         raise AssertionError("a future that nobody resolves was resolved")
 
 
@@ -161,15 +118,3 @@ class _Written(web.StreamResponse):
 
 
 _KEPT, _CLOSED = _Written(True), _Written(False)
-
-
-def _last_write(body: Sequence[Item]) -> int | None:
-    for index in range(len(body) - 1, -1, -1):
-        if isinstance(body[index], bytes):
-            return index
-    return None
-
-
-def _chunk(data: bytes) -> bytes:
-    """One chunk of a chunked body (RFC 9112 section 7.1)."""
-    return b"%x\r\n%b\r\n" % (len(data), data)

@@ -15,6 +15,7 @@ from .framing import EventFraming, EventStream
 
 _FRAGMENT = 6  # characters of tool arguments in one delta
 _FINGERPRINT = "fp_penstock"
+_MARK = b"\0"  # stands for a delta; JSON has no such byte
 
 Usage = Mapping[str, Any]
 
@@ -48,7 +49,7 @@ def chat_completion_stream(answers: Sequence[Answer], ask: Ask, *, id: str, crea
         framing,
         comments=[framing.comment(text) for text in answers[0].comments],
         opening=[framing.event(data) for data in chunks.opening()],
-        deltas=[framing.event(data) for data in chunks.deltas()],
+        deltas=chunks.deltas(framing),
         closing=[framing.event(data) for data in chunks.closing()],
         done=framing.event(b"[DONE]"),
     )
@@ -87,12 +88,28 @@ class _Chunks:
             content = b"null" if answer.content is None else b'""'
             yield self._chunk(index, b'{"role":"assistant","content":%b}' % content)
 
-    def deltas(self) -> Iterator[bytes]:
+    def deltas(self, framing: EventFraming) -> list[bytes]:
+        """The deltas as events, the choices in turn."""
+        if self._usage_on == "every_frame":
+            return [framing.event(data) for data in self._running()]
+        # All but the delta is the same in every event of a choice, so a stream of thousands costs little.
+        around = [framing.event(self._chunk(index, _MARK)).split(_MARK) for index in range(len(self._answers))]
+        if len(around) == 1:
+            ((before, after),) = around
+            return [before + delta + after for delta in _deltas(self._answers[0])]
+        return [around[index][0] + delta + around[index][1] for index, delta in self._in_turn()]
+
+    def _running(self) -> Iterator[bytes]:
+        """Chunks that tell the usage so far."""
+        for index, delta in self._in_turn():
+            self._sent += 1
+            yield self._chunk(index, delta)
+
+    def _in_turn(self) -> Iterator[tuple[int, bytes]]:
         turns = zip_longest(*map(_deltas, self._answers))
         for index, delta in chain.from_iterable(map(enumerate, turns)):
             if delta is not None:
-                self._sent += 1
-                yield self._chunk(index, delta)
+                yield index, delta
 
     def closing(self) -> Iterator[bytes]:
         last = len(self._answers) - 1

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import json
 import os
 import re
+import shlex
 import shutil
 import signal
+import ssl
 import sys
 from asyncio.subprocess import Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import aiohttp
 import pytest
 
 from penstock import ModelEngine, errors
+from penstock.engine.testing.dialects import DIALECTS
 from penstock.testing import Gateway
 
 from .conftest import Run
@@ -122,6 +127,74 @@ async def test_port_that_is_taken_is_1(run: Run, gateway: Gateway) -> None:
 async def test_wrong_usage_or_configuration_is_2(run: Run, arguments: list[str]) -> None:
     result = await run("mock", *arguments)
     assert (result.code, result.out, "Traceback" in result.err) == (2, "", False)
+
+
+async def test_plays_a_script(tmp_path: Path) -> None:
+    script = {
+        "rule": [{"message": {"contains": "rain"}, "step": [{"kind": "fail", "status": 503}]}],
+        "default": {"kind": "answer", "content": "Fine."},
+    }
+    (tmp_path / "faults.json").write_text(json.dumps(script))
+    found, seen = [], []
+    async with (
+        mock("--script", str(tmp_path / "faults.json"), "--gateway", "modelgov") as (_, url, lines),
+        aiohttp.ClientSession() as session,
+    ):
+        for text in ("Hi", "Does it rain?"):
+            path, body = DIALECTS["modelgov"]("m").example(text)
+            async with session.post(url + path, json=body) as response:
+                found.append(response.status)
+                seen.append(await response.text())
+    assert (found, "Fine." in seen[0]) == ([200, 503], True)
+    assert lines[0].endswith(f"asks for no key, plays {tmp_path / 'faults.json'}; Ctrl-C stops it")
+
+
+@pytest.mark.parametrize(
+    "text, told",
+    [
+        ('{"step": [{"kind": "fial"}]}', "step 1, member 'kind': there is none called 'fial'"),
+        ('{"step": [{"kind": "block", "cause": "escalation"}]}', "has no block for 'escalation'"),
+    ],
+)
+async def test_wrong_script_is_2_and_says_where(run: Run, tmp_path: Path, text: str, told: str) -> None:
+    (tmp_path / "faults.json").write_text(text)
+    result = await run("mock", "--port", "0", "--script", str(tmp_path / "faults.json"))
+    assert (result.code, result.out, "Traceback" in result.err) == (2, "", False)
+    assert told in result.err
+
+
+async def test_script_that_is_not_there_is_2(run: Run, tmp_path: Path) -> None:
+    result = await run("mock", "--script", str(tmp_path / "none.json"))
+    assert (result.code, "No such file" in result.err) == (2, True)
+
+
+async def test_seed_decides_what_is_left_to_chance(tmp_path: Path) -> None:
+    script = {"rule": [{"probability": 0.5, "step": [{"kind": "fail", "status": 503}]}]}
+    (tmp_path / "faults.json").write_text(json.dumps(script))
+    played = [await statuses("--script", str(tmp_path / "faults.json"), "--seed", seed) for seed in ("7", "7", "8")]
+    assert (played[0] == played[1], played[0] == played[2]) == (True, False)
+
+
+async def statuses(*arguments: str) -> list[int]:
+    async with mock(*arguments) as (_, url, _lines), aiohttp.ClientSession() as session:
+        found = []
+        for _ in range(20):
+            body = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
+            async with session.post(f"{url}/v1/chat/completions", json=body) as response:
+                found.append(response.status)
+        return found
+
+
+async def test_speaks_tls_with_an_authority_that_goes_with_it() -> None:
+    pytest.importorskip("trustme")
+    async with mock("--tls") as (started, url, lines):
+        path = Path(shlex.split(lines[2])[3])
+        context = ssl.create_default_context(cafile=path)
+        async with aiohttp.ClientSession() as session, session.get(f"{url}/health", ssl=context) as response:
+            assert response.status == 200
+        started.terminate()
+        assert (await finish(started)).code == 0
+    assert (url.startswith("https://"), f"SSL_CERT_FILE={path}" in lines[4], path.exists()) == (True, True, False)  # noqa: ASYNC240
 
 
 async def shell(command: str) -> str:

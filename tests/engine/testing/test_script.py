@@ -5,21 +5,24 @@ from __future__ import annotations
 import pytest
 
 from penstock.engine.testing import Gateway, Script, answer, fail, reset
+from penstock.engine.testing.rules import Asked
 from penstock.engine.testing.script import Playhead, as_script
 
 from .support import chat, send
 
+ASKED = Asked(1, "/v1/chat/completions", {})
+
 
 def test_one_step_per_request_then_the_default() -> None:
     playhead = Playhead(Script((fail(503), reset()), default=answer("Done.")))
-    assert playhead.peek() == fail(503)
-    assert [playhead.take() for _ in range(4)] == [fail(503), reset(), answer("Done."), answer("Done.")]
+    assert [playhead.meet(ASKED).step for _ in range(2)] == [fail(503), fail(503)]
+    assert [playhead.meet(ASKED).take() for _ in range(4)] == [fail(503), reset(), answer("Done."), answer("Done.")]
 
 
 def test_times_repeats_a_failure() -> None:
     playhead = Playhead(Script((fail(503, times=2),)))
     assert playhead.steps_left == 2
-    assert [playhead.take().kind for _ in range(3)] == ["fail", "fail", "answer"]
+    assert [playhead.meet(ASKED).take().kind for _ in range(3)] == ["fail", "fail", "answer"]
 
 
 @pytest.mark.parametrize("wrong", ["Hello", 429, reset])

@@ -10,7 +10,7 @@ from penstock.engine.testing.steps import STEPS, Answer, Fail
 
 def test_every_step_has_a_kind_of_its_own() -> None:
     kinds = [step.kind for step in STEPS]
-    assert len(set(kinds)) == len(kinds) == 17
+    assert len(set(kinds)) == len(kinds) == 27
 
 
 def test_a_step_is_a_value() -> None:
