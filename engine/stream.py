@@ -255,8 +255,17 @@ class ChatStream:
             text = "two tasks read the same stream; let one read and pass on what it reads"
             raise self._stamped(EngineStateError(text))
         self._is_reading = True
+        broken: ModelEngineError | None = None
         try:
-            chunks = await self._next()
+            try:
+                if self._reply is None:
+                    self._was_sent = True
+                    self._reply = await self._open_reply()
+                chunks = await self._reply.chunks()
+            except ModelEngineError as error:
+                broken = error
+            if broken is not None:
+                chunks = await self._bridged(broken)
         except ModelEngineError as error:
             if self._is_closed:
                 raise self._closed_early() from None
@@ -267,6 +276,7 @@ class ChatStream:
             raise
         finally:
             self._is_reading = False
+            del broken  # it holds this frame
         if self._is_closed and self._verdict is None:  # by another task, perhaps before there was a reply to release
             self._close()
             raise self._closed_early()
@@ -277,24 +287,20 @@ class ChatStream:
             self._close()
         return chunks
 
-    async def _next(self) -> list[LLMResponseChunk]:
-        """As `_read`, with a break bridged where the reader wants it so."""
+    async def _bridged(self, broken: ModelEngineError) -> list[LLMResponseChunk]:
+        """What to go on with after a break. Raises it where the reader wants it so, or it is none."""
         try:
-            if self._reply is None:
-                self._was_sent = True
-                self._reply = await self._open_reply()
-            return await self._reply.chunks()
-        except ModelEngineError as error:
-            if self._on_break == "raise" or self._is_closed or not _is_break(error):
-                raise
-            if self._on_break == "restart" and self._accumulator.is_finished:
-                raise  # only the end of the stream is missing, or a filter has ended the answer
-            broken = error
-        if self._on_break == "restart":
+            if self._on_break == "raise" or self._is_closed or not _is_break(broken):
+                raise broken
+            if self._on_break == "keep_partial":
+                self._is_bridged = True
+                self._fail(broken)
+                return []
+            if self._accumulator.is_finished:
+                raise broken  # only the end of the stream is missing, or a filter has ended the answer
             return await self._restart(broken)
-        self._is_bridged = True
-        self._fail(broken)
-        return []
+        finally:
+            del broken  # its traceback holds this frame
 
     async def _restart(self, broken: ModelEngineError) -> list[LLMResponseChunk]:
         """Have the answer sent from its beginning. The partial one is kept until the new one is there."""

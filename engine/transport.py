@@ -249,7 +249,7 @@ class TransportReply:
         self._is_over = False
         self._read_size = 0  # bytes of the last read
         self._close_callbacks: list[Callable[[], None]] = []
-        self._pushed: asyncio.Future[None] | None = None  # while chunks are pushed
+        self._pushed: asyncio.Future[None] | None = None  # while what arrives is decoded where it arrives
         self._is_arriving = False
         now = self._time()
         self._waiting_since: float | None = None
@@ -345,9 +345,41 @@ class TransportReply:
                 raise copied(self._failure)
             if self._is_over:
                 return []
-            await self._advance()
+            arrival = self._arrival()
+            if arrival is None:
+                await self._advance()
+                continue
+            lost: ModelEngineError | None = None
+            try:
+                await arrival
+            except (OSError, asyncio.TimeoutError, aiohttp.ClientError) as foreign:
+                lost = translate(foreign, self._phase)
+            except BaseException as error:
+                self._break_off(error)
+                raise
+            if lost is not None and not self._is_over:
+                self._lose(lost)
+                self._take(_unread(self._content))
         chunks, self._ready = self._ready, []
         return chunks
+
+    def _arrival(self) -> asyncio.Future[None] | None:
+        """Done when there is something to say. What arrives is decoded where it arrives, so that a read costs one
+        change of tasks and no chain of coroutines. `None` where that cannot be, or where something has arrived
+        already.
+        """
+        body = self._content
+        if type(body) is not Body or body.has_more or asyncio.get_running_loop() is not self._loop:
+            return None
+        self._pushed = arrival = self._loop.create_future()
+        self._waiting_since = now = self._time()
+        self._progress_mark += now - self._paused_at
+        body.listen(self._note_arrival)
+        return arrival
+
+    def _note_arrival(self) -> None:
+        if isinstance(self._content, Body):
+            self._arrived(self._content, None)
 
     def push(self, deliver: Callable[[list[LLMResponseChunk]], bool]) -> asyncio.Future[None] | None:
         """From now on give the chunks of each read to `deliver`, in the turn of the loop in which they arrive.
@@ -367,8 +399,8 @@ class TransportReply:
         self._arrived(body, deliver)
         return pushed
 
-    def _arrived(self, body: Body, deliver: Callable[[list[LLMResponseChunk]], bool]) -> None:
-        """Something came while chunks are pushed."""
+    def _arrived(self, body: Body, deliver: Callable[[list[LLMResponseChunk]], bool] | None) -> None:
+        """Something came while somebody waits for it: chunks are given to `deliver`, or kept for `chunks`."""
         if self._is_arriving or self._pushed is None:
             return  # taking what is there has had the parser go on; or it came after the end
         self._is_arriving = True
@@ -376,9 +408,9 @@ class TransportReply:
             data = body.take()
             if data is not None:
                 self._waiting_since = self._paused_at = self._time()
+                self._read_size = len(data)
                 self._take(data)
-                chunks, self._ready = self._ready, []
-                if (chunks and not deliver(chunks)) or self._is_over or self._failure is not None:
+                if (self._ready and not self._delivered(deliver)) or self._is_over or self._failure is not None:
                     self._stop_push()
             elif body.exception() is not None:
                 self._stop_push()
@@ -389,6 +421,13 @@ class TransportReply:
             self._is_arriving = False
         if self._pushed is not None and body.has_more:  # in a later turn: a read may inflate a thousandfold
             self._loop.call_soon(self._arrived, body, deliver)
+
+    def _delivered(self, deliver: Callable[[list[LLMResponseChunk]], bool] | None) -> bool:
+        """Whether more is wanted after the chunks that are ready."""
+        if deliver is None:
+            return False
+        chunks, self._ready = self._ready, []
+        return deliver(chunks)
 
     def _push_cancelled(self, pushed: asyncio.Future[None]) -> None:
         """The reader was cancelled: told here, before its own turn comes."""
@@ -474,12 +513,16 @@ class TransportReply:
         if self._is_over:
             return b""  # ended from outside
         # Outside of the except block, so that aiohttp's exception is not kept as context.
+        self._lose(failure)
+        return _unread(self._content)
+
+    def _lose(self, failure: ModelEngineError) -> None:
+        """The connection was lost, or what came is no HTTP."""
         if self._exchange.context.stream and isinstance(failure, DisconnectedError):
             lost = StreamTruncatedError("the connection was lost in the middle of the stream")
             lost.__cause__ = failure.__cause__
             failure = lost
         self._failure = self._describe(failure)
-        return _unread(self._content)
 
     def _take(self, data: bytes) -> None:
         """Decode a read of the stream; ``b""`` is its end."""
