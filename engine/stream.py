@@ -255,6 +255,7 @@ class ChatStream:
             text = "two tasks read the same stream; let one read and pass on what it reads"
             raise self._stamped(EngineStateError(text))
         self._is_reading = True
+        chunks: list[LLMResponseChunk] = []
         broken: ModelEngineError | None = None
         try:
             try:
