@@ -46,17 +46,21 @@ def text_repetition(path: Path, head: ChunkHead, field: str, constants: dict[str
         constants: Further fields of the chunks: ``role``, ``index``, ``extra``.
     """
     if constants.keys() <= {"extra"}:
-        kind = _TextRepetition if field == "delta_content" else _ReasoningRepetition
+        kind: type[_PlainRepetition] = _TextRepetition if field == "delta_content" else _ReasoningRepetition
         return kind(path, head, constants.get("extra"))
     return _FieldsRepetition(path, head, field, constants)
 
 
-class _TextRepetition(Repetition):
-    """Pieces of text, and nothing else of their own."""
+class _PlainRepetition(Repetition):
+    """Pieces that have nothing else of their own: what the events have beside them is the same for all."""
 
     def __init__(self, path: Path, head: ChunkHead, extra: Mapping[str, Any] | None) -> None:
         super().__init__(path, head)
         self._extra = extra
+
+
+class _TextRepetition(_PlainRepetition):
+    """Pieces of text, and nothing else of their own."""
 
     def chunks(self, texts: list[str]) -> list[LLMResponseChunk]:
         chunks: list[LLMResponseChunk] = []
@@ -73,12 +77,8 @@ class _TextRepetition(Repetition):
         return chunks
 
 
-class _ReasoningRepetition(Repetition):
+class _ReasoningRepetition(_PlainRepetition):
     """Pieces of reasoning, and nothing else of their own."""
-
-    def __init__(self, path: Path, head: ChunkHead, extra: Mapping[str, Any] | None) -> None:
-        super().__init__(path, head)
-        self._extra = extra
 
     def chunks(self, texts: list[str]) -> list[LLMResponseChunk]:
         chunks: list[LLMResponseChunk] = []
