@@ -7,7 +7,6 @@ Events are decoded one by one, except for those that are like one before them bu
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -33,12 +32,12 @@ _LONGEST_REST = 4096  # bytes of an event that are put before the next read: as 
 class _Armed:
     """What reads the events that are alike, as long as the next byte begins an event and nothing else has come."""
 
-    __slots__ = ("read_one", "repetition", "template")
+    __slots__ = ("repetition", "single", "template")
 
-    def __init__(self, template: Template, repetition: Repetition, read_one: Callable[[bytes], str | None]) -> None:
+    def __init__(self, template: Template, repetition: Repetition, max_event_bytes: int) -> None:
         self.template = template
+        self.single = template.single(max_event_bytes)
         self.repetition = repetition
-        self.read_one = read_one
 
 
 class EventDecoder(ABC):
@@ -69,7 +68,7 @@ class EventDecoder(ABC):
         self._sse = SSEDecoder(max_event_bytes)
         self._reader = ChatReader(plain_headers(head.headers))
         self._start = bytearray()  # of the body, as long as there is no event in it
-        self._events = 0
+        self._has_events = False
         self._has_output = False
         self._max_event_bytes = max_event_bytes
         self._template: Template | None = None
@@ -87,12 +86,10 @@ class EventDecoder(ABC):
             return self._feed_other(self._take_rest() + data if self._rest else data)
         if self._rest:
             data = self._take_rest() + data
-        elif (text := armed.read_one(data)) is not None:
-            self._events += 1
-            return armed.repetition.chunks([text])
+        elif (text := armed.single.read(data)) is not None:
+            return armed.repetition.chunks_of_one(text)
         if len(data) <= self._max_event_bytes and (read := armed.template.read_all(data)) is not None:
             texts, end = read
-            self._events += len(texts)
             chunks = armed.repetition.chunks(texts)
             return chunks if end == len(data) else chunks + self._keep(data[end:])
         return self._feed_other(data)
@@ -116,7 +113,7 @@ class EventDecoder(ABC):
             return
         if self._sse.is_between_events and repetition.holds(self._chunk_head):
             if armed is None or armed.template is not template:
-                armed = _Armed(template, repetition, template.one_reader(self._max_event_bytes))
+                armed = _Armed(template, repetition, self._max_event_bytes)
             self._armed = armed
 
     def _keep(self, rest: bytes) -> list[LLMResponseChunk]:
@@ -140,7 +137,7 @@ class EventDecoder(ABC):
                     break
         except ModelEngineError as error:
             self.failure = error
-        if not self._events:
+        if not self._has_events:
             self._start += data[: MAX_START_BYTES - len(self._start)]
         return chunks
 
@@ -176,7 +173,7 @@ class EventDecoder(ABC):
             if template is not None and repetition is not None and repetition.holds(self._chunk_head):
                 found, position = template.read(text, position)
                 if found:
-                    self._events += len(found)
+                    self._has_events = True
                     self._patience = self.patience
                     chunks += repetition.chunks(found)
             elif not self._patience:
@@ -249,7 +246,7 @@ class EventDecoder(ABC):
         return no_stream(replace(self._head, body=bytes(self._start)), self._judge)
 
     def _decode(self, event: ServerSentEvent) -> list[LLMResponseChunk]:
-        self._events += 1
+        self._has_events = True
         data = event.data.strip()
         if event.event == "error":
             raise self._judged(data)
@@ -276,9 +273,9 @@ class EventDecoder(ABC):
         """
         if unfinished is not None:
             self._end_within(unfinished)
-        elif not self._events and not self._sse.comments:
+        elif not self._has_events and not self._sse.comments:
             raise self._no_stream()
-        elif not self._events:
+        elif not self._has_events:
             raise EmptyResponseError("the stream ended without an event")
         elif not self._reader.is_complete:
             raise StreamTruncatedError(f"the stream ended without {self.end_mark} and without [DONE]")

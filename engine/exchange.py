@@ -268,8 +268,11 @@ class Reply(Protocol):
     """Reads of the body that gave at least one chunk."""
     bytes: int
     """Bytes of the body received."""
-    usage: UsageInfo | None
-    """Token counts that have come so far. `None` while there are none, and where the gateway does not tell."""
+
+    @property
+    def usage(self) -> UsageInfo | None:
+        """Token counts that have come so far. `None` while there are none, and where the gateway does not tell."""
+        ...
 
     @property
     def failure(self) -> ModelEngineError | None:
@@ -309,6 +312,24 @@ class Reply(Protocol):
 
     async def chunks(self) -> list[LLMResponseChunk]:
         """The chunks of the next read, never an empty list before the end; an empty list at the end of the stream."""
+        ...
+
+    def arrival(self) -> Awaitable[None] | None:
+        """Done when there is more to say; decoding is done before the reader wakes, so that a read costs one change of
+        tasks and no chain of coroutines. `None` where `chunks` has to be asked.
+
+        What is raised where one waits for it is to be told to `lost`.
+        """
+        ...
+
+    def arrived(self) -> list[LLMResponseChunk]:
+        """After an `arrival`: the chunks of it. Where there are none, `chunks` says why."""
+        ...
+
+    def lost(self, error: BaseException) -> bool:
+        """Whether what ended the wait for an `arrival` is the connection's failure, which `chunks` will raise. Anything
+        else is the reader's, and ends the stream.
+        """
         ...
 
     def push(self, deliver: Callable[[list[LLMResponseChunk]], bool]) -> Awaitable[None] | None:

@@ -1,14 +1,7 @@
-"""The connections of an engine's own session: what aiohttp 3.14 does with them that a gateway's client must not do.
+"""The pool of an engine's own session.
 
-* A connection that the server has closed, or on which something came that nobody asked for, is used again as long as
-  the loop has not seen it: the next request is lost, or gets the stray bytes as its answer. llama.cpp's server, for
-  one, closes after each stream while it promises to keep alive.
-* A connection closed over an unfinished upload stays open until the peer reads, which may be never.
-* A request that the peer does not read waits for ever.
-* Where the chunks of a body lie is written down for each chunk, for `readchunk()`, which nobody here calls.
-* Bytes that arrive can wake a task, and nothing cheaper than a task.
-* A connection whose body ends a few milliseconds after the stream's terminal mark is not there yet for the next call,
-  which opens another.
+A connection whose body ends a few milliseconds after the stream's terminal mark is not back in aiohttp's pool yet for
+the next call, which would open another: here it is waited for.
 """
 
 from __future__ import annotations
@@ -16,22 +9,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import select
-from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
 
-from .errors import WriteTimeoutError
-from .failures import FOREIGN, KeptConnectionLostError
+from .connection import ConnectionProtocol
+from .failures import FOREIGN
 from .timers import Watch, Watchdog
 
 if TYPE_CHECKING:
-    from aiohttp import StreamReader
     from aiohttp.connector import Connection
-    from aiohttp.http import RawResponseMessage
     from aiohttp.tracing import Trace
 
 LINGER = 0.05  # seconds between the terminal mark and the end of the body; 3 to 20 ms were measured
@@ -103,155 +92,6 @@ class Connector(aiohttp.TCPConnector):
         return await super().connect(req, traces, timeout)
 
 
-_MOST_PIECES = 32 * 1024  # of a body, before reading pauses: each is an object, however few bytes it has
-
-
-class Body(aiohttp.StreamReader):
-    """The body of an answer on one of our connections.
-
-    An instance is made by aiohttp's parser and turned into one of this class: it has no fields of its own.
-    """
-
-    __slots__ = ()
-
-    @classmethod
-    def adopt(cls, reader: aiohttp.StreamReader) -> None:
-        """Turn a reader that has just been made into one of this class, where aiohttp allows it."""
-        if type(reader) is aiohttp.StreamReader:
-            reader.__class__ = cls
-
-    @property
-    def has_more(self) -> bool:
-        """Whether there is something to read, its end and an exception among it."""
-        return bool(self._buffer) or self._eof or self._exception is not None
-
-    def take(self) -> bytes | None:
-        """What has arrived; ``b""`` at the end of the body. `None` when there is nothing, or only an exception.
-
-        Unlike aiohttp's own ways to read it does not run the parser on nothing, to see whether it was paused.
-        """
-        if self._exception is not None:
-            return None
-        buffer = self._buffer
-        if not buffer:
-            return b"" if self._eof else None
-        data = buffer[0] if len(buffer) == 1 else b"".join(buffer)
-        buffer.clear()
-        self._size = 0
-        self._cursor += len(data)
-        if self._protocol._reading_paused:
-            self._protocol.resume_reading()
-        return data
-
-    async def readany(self) -> bytes:
-        while (data := self.take()) is None:
-            if self._exception is not None:  # it may have come after what has woken this task
-                raise self._exception
-            await self._wait("readany")
-        return data
-
-    def listen(self, callback: Callable[[], None] | None) -> None:
-        """Call back in the turn of the loop in which bytes or the end of the body arrive. `None` ends it."""
-        protocol = self._protocol
-        assert isinstance(protocol, _Protocol)
-        protocol.on_arrival = callback
-
-    def begin_http_chunk_receiving(self) -> None:
-        pass
-
-    def end_http_chunk_receiving(self) -> None:
-        if len(self._buffer) > _MOST_PIECES:
-            self._protocol.pause_reading()
-
-
-class _Protocol(ResponseHandler):
-    """One connection."""
-
-    on_arrival: Callable[[], None] | None = None
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, watchdog: Watchdog) -> None:
-        super().__init__(loop)
-        self._watchdog = watchdog
-        self._requests = 0
-        self._write_timeout: float | None = None
-        self._write_watch: Watch | None = None
-        self._write_failure: WriteTimeoutError | None = None
-        self._unwritten = 0  # bytes, when the watch was last asked
-
-    def set_response_params(self, *, read_timeout: float | None = None, **params: Any) -> None:
-        """Prepare for a request. Its `read_timeout` is `Timeouts.write`: see `client_timeout`."""
-        self._requests += 1
-        self._write_timeout = read_timeout
-        super().set_response_params(**params)
-
-    async def read(self) -> tuple[RawResponseMessage, StreamReader]:
-        """Wait for the head of an answer."""
-        try:
-            head, body = await super().read()
-        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
-            if self._write_failure is not None:
-                raise self._write_failure from None
-            if self._requests > 1:
-                raise KeptConnectionLostError from None
-            raise
-        Body.adopt(body)
-        return head, body
-
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        if self.on_arrival is not None:
-            self.on_arrival()
-
-    def pause_writing(self) -> None:
-        """More waits to be sent than the transport likes to hold."""
-        super().pause_writing()
-        if self._write_timeout is not None and self.transport is not None:
-            self._unwritten = self.transport.get_write_buffer_size()
-            self._write_watch = self._watchdog.watch(self._watchdog.time() + self._write_timeout, self._check_writing)
-
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        self._stop_write_watch()
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        body = self._payload
-        self._stop_write_watch()
-        super().connection_lost(exc)
-        if body is not None and not body.is_eof() and body.exception() is None:
-            # After a malformed chunk size the parser is gone, and nobody tells the reader.
-            body.set_exception(aiohttp.ClientPayloadError("the connection was lost in the middle of the body"))
-        if self.on_arrival is not None:
-            self.on_arrival()
-
-    def is_connected(self) -> bool:
-        """Whether it can be used for a request: the pool asks before it gives one out."""
-        return super().is_connected() and not self.should_close and not _is_readable(self.transport)
-
-    def close(self) -> None:
-        if self.transport is not None and self.transport.get_write_buffer_size():
-            self.abort()
-        else:
-            super().close()
-
-    def _check_writing(self, now: float) -> float | None:
-        """Whether the peer has read anything since it was last asked."""
-        if self.transport is None or self._write_timeout is None or self._payload is not None:
-            return None  # it has answered without reading all of the request
-        unwritten = self.transport.get_write_buffer_size()
-        if unwritten < self._unwritten:
-            self._unwritten = unwritten
-            return now + self._write_timeout
-        text = f"the gateway has read nothing of the request for {self._write_timeout:g} s"
-        self._write_failure = WriteTimeoutError(text, phase="no_answer")
-        self.transport.abort()
-        return None
-
-    def _stop_write_watch(self) -> None:
-        if self._write_watch is not None:
-            self._write_watch.stop()
-            self._write_watch = None
-
-
 @functools.lru_cache(maxsize=64)
 def client_timeout(connect: float | None, write: float | None, is_own: bool) -> aiohttp.ClientTimeout:
     """The clocks that are left to aiohttp: connecting alone.
@@ -265,17 +105,5 @@ def client_timeout(connect: float | None, write: float | None, is_own: bool) -> 
     return aiohttp.ClientTimeout(total=None, sock_connect=connect)
 
 
-def _is_readable(transport: asyncio.Transport | None) -> bool:
-    """Whether an idle connection has something to say, which the loop has not come to yet: its end, or stray bytes."""
-    connection = None if transport is None else transport.get_extra_info("socket")
-    if connection is None:
-        return False
-    if not hasattr(select, "poll"):  # Windows
-        return bool(select.select([connection], [], [], 0)[0])
-    poll = select.poll()
-    poll.register(connection, select.POLLIN)
-    return bool(poll.poll(0))
-
-
 def _new_protocol(loop: asyncio.AbstractEventLoop, watchdog: Watchdog) -> ResponseHandler:
-    return _Protocol(loop, watchdog)
+    return ConnectionProtocol(loop, watchdog)

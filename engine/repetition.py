@@ -35,6 +35,10 @@ class Repetition(ABC):
     def chunks(self, texts: list[str]) -> list[LLMResponseChunk]:
         """The chunks of events with these texts."""
 
+    def chunks_of_one(self, text: str) -> list[LLMResponseChunk]:
+        """The chunks of one event: as `chunks`, which is slower for one."""
+        return self.chunks([text])
+
 
 def text_repetition(path: Path, head: ChunkHead, field: str, constants: dict[str, Any]) -> Repetition:
     """The repetition of pieces of text or reasoning.
@@ -76,6 +80,15 @@ class _TextRepetition(_PlainRepetition):
                 chunks.append(LLMResponseChunk(extra=extra, head=head))
         return chunks
 
+    def chunks_of_one(self, text: str) -> list[LLMResponseChunk]:
+        if not text:
+            return self.chunks([text])
+        chunk = _new_text(TextChunk)
+        chunk.delta_content = text
+        chunk.extra = self._extra
+        chunk.head = self.head
+        return [chunk]
+
 
 class _ReasoningRepetition(_PlainRepetition):
     """Pieces of reasoning, and nothing else of their own."""
@@ -93,6 +106,15 @@ class _ReasoningRepetition(_PlainRepetition):
             elif extra is not None:
                 chunks.append(LLMResponseChunk(extra=extra, head=head))
         return chunks
+
+    def chunks_of_one(self, text: str) -> list[LLMResponseChunk]:
+        if not text:
+            return self.chunks([text])
+        chunk = _new_reasoning(ReasoningChunk)
+        chunk.delta_reasoning = text
+        chunk.extra = self._extra
+        chunk.head = self.head
+        return [chunk]
 
 
 _new_text, _new_reasoning = TextChunk.__new__, ReasoningChunk.__new__  # without __init__, which has nothing to do

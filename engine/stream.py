@@ -54,26 +54,30 @@ class ChatStream:
         interrupt: Callable[[CallContext, ModelEngineError], None],
         on_break: OnBreak = "raise",
     ) -> None:
+        # What a read touches comes first, so that it lies together.
+        self._ready: list[LLMResponseChunk] = []  # in reverse: popped from the end
+        self._reply: Reply | None = None
+        self._accumulator = Accumulator()
+        self._now = context.clock.monotonic
+        self._last_event: float | None = None
+        self._first_content: float | None = None
+        self._chunks = 0
+        self._sink: Sink | None = None  # while chunks are pushed to it
+        self._held: Awaitable[Any] | None = None  # what the sink wants awaited before it takes more
+        self._raised: BaseException | None = None  # by the sink
+        self._failure: ModelEngineError | None = None
+        self._verdict: Verdict | None = None
+        self._is_closed = False
+        self._is_reading = False
+        self._is_claimed = False
+        self._is_bridged = False  # the failure is not raised: the partial answer is kept
+        self._first_event: float | None = None
         self._context = context
         self._on_break = on_break
         self._open_reply = open_reply
         self._interrupt = interrupt
-        self._reply: Reply | None = None
-        self._ready: list[LLMResponseChunk] = []  # in reverse: popped from the end
-        self._accumulator = Accumulator()
-        self._failure: ModelEngineError | None = None
-        self._is_bridged = False  # the failure is not raised: the partial answer is kept
         self._restarts = 0
-        self._held: Awaitable[Any] | None = None  # what the sink wants awaited before it takes more
-        self._verdict: Verdict | None = None
-        self._is_claimed = False
-        self._is_closed = False
-        self._is_reading = False
         self._was_sent = False
-        self._chunks = 0
-        self._first_event: float | None = None
-        self._first_content: float | None = None
-        self._last_event: float | None = None
 
     def __repr__(self) -> str:
         state = self._verdict or ("closed" if self._is_closed else "open" if self._reply else "not sent")
@@ -88,12 +92,28 @@ class ChatStream:
     async def __anext__(self) -> LLMResponseChunk:
         ready = self._ready
         if not ready:
-            ready = await self._read()
-            if not ready:
+            # Here and not in a coroutine of its own: each is something more to wake for each token.
+            if (reply := self._steady()) is not None and (arrival := reply.arrival()) is not None:
+                self._is_reading = True
+                try:
+                    await arrival
+                except BaseException as error:
+                    if not reply.lost(error):
+                        self._close()
+                        raise
+                finally:
+                    self._is_reading = False
+                if not self._is_closed and (ready := reply.arrived()):
+                    self._note(ready)
+            if not ready and not (ready := await self._read()):
                 raise StopAsyncIteration
             ready.reverse()
             self._ready = ready
         return ready.pop()
+
+    def _steady(self) -> Reply | None:
+        """The reply, when nothing but its next read is waited for."""
+        return None if self._is_reading or self._is_closed else self._reply
 
     def batches(self) -> AsyncIterator[list[LLMResponseChunk]]:
         """The chunks as lists, one for each socket read that gave any: the cheapest way to go through a stream."""
@@ -138,29 +158,33 @@ class ChatStream:
 
     async def _pushed(self, reply: Reply, sink: Sink) -> None:
         """Have chunks pushed until there is something else to do."""
-        raised: list[BaseException] = []
-
-        def deliver(chunks: list[LLMResponseChunk]) -> bool:
-            self._note(chunks)
-            try:
-                self._held = sink(chunks)
-            except BaseException as error:  # kept here: the read may have ended the stream, and with it the push
-                raised.append(error)
-                return False
-            return self._held is None
-
+        self._sink = sink
         self._is_reading = True
         try:
-            while (pushed := reply.push(deliver)) is not None:
+            while (pushed := reply.push(self._deliver)) is not None:
                 await pushed
-                if raised:
-                    raise raised.pop()
+                if (raised := self._raised) is not None:
+                    self._raised = None
+                    raise raised
                 if self._held is None:
                     break
                 held, self._held = self._held, None
                 await held
         finally:
             self._is_reading = False
+            self._sink = None
+
+    def _deliver(self, chunks: list[LLMResponseChunk]) -> bool:
+        """Give chunks to the sink. Returns whether it takes more at once."""
+        if self._sink is None:
+            return False
+        self._note(chunks)
+        try:
+            self._held = self._sink(chunks)
+        except BaseException as error:  # kept here: the read may have ended the stream, and with it the push
+            self._raised = error
+            return False
+        return self._held is None
 
     async def response(self) -> LLMResponse:
         """The whole answer. Reads what has not been read yet.
@@ -313,14 +337,14 @@ class ChatStream:
         return [LLMResponseChunk(restart=self._restarts)]
 
     def _note(self, chunks: list[LLMResponseChunk]) -> None:
-        now = self._context.clock.monotonic()
+        self._last_event = now = self._now()
         self._accumulator.add(chunks)
         self._chunks += len(chunks)
-        self._last_event = now
-        if self._first_event is None and any(chunk.is_meaningful for chunk in chunks):
-            self._first_event = now
-        if self._first_content is None and any(chunk.delta_content for chunk in chunks):
-            self._first_content = now
+        if self._first_content is None:  # nor the first event, perhaps
+            if self._first_event is None and any(chunk.is_meaningful for chunk in chunks):
+                self._first_event = now
+            if any(chunk.delta_content for chunk in chunks):
+                self._first_content = now
 
     def _fail(self, error: ModelEngineError) -> None:
         self._verdict = "truncated" if isinstance(error, StreamTruncatedError) else "errored"

@@ -27,7 +27,6 @@ A second hole is for OpenAI's ``obfuscation``, a padding that is thrown away.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from itertools import islice
 from json.decoder import scanstring  # type: ignore[attr-defined]
 from typing import Any
@@ -40,7 +39,7 @@ Path = tuple["str | int", ...]
 _PADDING: Path = ("obfuscation",)
 _LONGEST = 16 * 1024  # characters of an event to learn from; longer ones are not repeated by the thousand
 _MOST_PLACES = 8  # at which a member's name may stand in an event before the search is given up
-_LONGEST_STRING = 512  # characters in a read of one event; more than one event would be scanned twice
+_LONGEST_STRING = 512  # bytes in a read of one event; more than one event would be scanned twice
 _PROBE = "a text that no event has"
 
 
@@ -116,40 +115,14 @@ class Template:
             pass  # no JSON string: the general decoder says what is wrong with it
         return strings, at - len(head)
 
-    def one_reader(self, limit: int) -> Callable[[bytes], str | None]:
-        """A function that gives the string of a read which is exactly one event that fits, else `None`: what `read` and
-        `read_all` would give, for the reads of a stream of single tokens, and for half the time.
+    def single(self, limit: int) -> SingleEvent:
+        """What reads the string of a read that is one event.
 
         Args:
             limit: Bytes of the longest read to look at; others are left alone.
         """
-        head, tail, rest, size, scan = self._head, self._tail, self._rest, len(self._head), scanstring
-        tail_size = len(tail)
-        longest = min(limit, size + tail_size + (0 if rest is None else len(rest)) + _LONGEST_STRING)
-
-        def read_one(data: bytes) -> str | None:
-            if len(data) > longest:
-                return None
-            try:
-                text = str(data, "utf-8")
-                if not text.startswith(head):
-                    return None
-                string, end = scan(text, size, True)
-                if rest is None:
-                    fits = text[end:] == tail
-                else:
-                    fits = text[end : end + tail_size] == tail
-                    if fits:
-                        _, end = scan(text, end + tail_size, True)
-                        fits = text[end:] == rest
-            except ValueError:
-                return None
-            if not fits or "\\u" in text:  # it may be a lone surrogate
-                return None
-            found: str = string
-            return found
-
-        return read_one
+        longest = len(self._head.encode()) + len(self._tail.encode()) + len((self._rest or "").encode())
+        return SingleEvent(self._head, self._tail, self._rest, min(limit, longest + _LONGEST_STRING))
 
     def read_all(self, data: bytes) -> tuple[list[str], int] | None:
         """The strings in the hole, when all whole events of a read fit, and where the event begins that is not whole.
@@ -190,6 +163,42 @@ class Template:
         except ValueError:
             pass
         return strings, at - len(head)
+
+
+class SingleEvent:
+    """Reads the string of reads that are exactly one event that fits: what `Template` would give, for the reads of a
+    stream of single tokens, and for half the time.
+
+    Every stream has its own, which is not in the processor's cache when the next event of a stream comes: it is small.
+    """
+
+    __slots__ = ("_end", "_head", "_last", "_longest", "_start", "_tail")
+
+    def __init__(self, head: str, tail: str, rest: str | None, longest: int) -> None:
+        self._head = head.encode()
+        self._tail = None if rest is None else tail
+        self._last = (tail if rest is None else rest).encode()
+        self._start = len(self._head)
+        self._end = -len(self._last)
+        self._longest = longest
+
+    def read(self, data: bytes) -> str | None:
+        """The string. `None` when the read may be something else."""
+        if not (data.startswith(self._head) and data.endswith(self._last)) or len(data) > self._longest:
+            return None
+        try:
+            text = str(data[self._start : self._end], "utf-8")  # with the closing quote
+            string, end = scanstring(text, 0, True)
+            if (tail := self._tail) is not None:
+                if not text.startswith(tail, end):
+                    return None
+                _, end = scanstring(text, end + len(tail), True)
+        except ValueError:
+            return None
+        if end != len(text) or "\\u" in text:  # it may be a lone surrogate
+            return None
+        found: str = string
+        return found
 
 
 def _place_of(event: str, path: Path) -> tuple[int, int] | None:

@@ -81,7 +81,7 @@ def _without_limit(name: str) -> Removal:
 
         return limits
 
-    return Removal("penstock.engine.transport:TransportReply._limits", replacement)
+    return Removal("penstock.engine.reply:TransportReply._limits", replacement)
 
 
 def _with_options(**fixed: Any) -> Callable[[Any], Any]:
@@ -177,7 +177,7 @@ DEFENCES: dict[str, Defence] = {
         (_TRANSPORT + "test_a_connection_that_is_not_accepted_ends_by_its_clock",),
     ),
     "write clock": Defence(
-        (Removal("penstock.engine.pool:_Protocol.set_response_params", _without_write_clock),),
+        (Removal("penstock.engine.connection:ConnectionProtocol.set_response_params", _without_write_clock),),
         (_TRANSPORT + "test_an_upload_that_nobody_reads_ends_and_frees_its_connection[write]",),
     ),
     "first-event clock": Defence(
@@ -219,7 +219,7 @@ DEFENCES: dict[str, Defence] = {
         (_RETRY + "test_after_a_lost_answer_a_post_is_repeated_by_the_rule",),
     ),
     "a retry decides once output has begun": Defence(
-        (Removal("penstock.engine.transport:TransportReply.commit", _uncommitted),),
+        (Removal("penstock.engine.reply:TransportReply.commit", _uncommitted),),
         (_RETRY + "test_until_the_first_output_every_failure_of_a_stream_is_the_same",),
     ),
     "nothing is sent again after output": Defence(
@@ -249,7 +249,7 @@ DEFENCES: dict[str, Defence] = {
     ),
     # Connections
     "pool check": Defence(
-        (_returns("penstock.engine.pool:_is_readable", False),),
+        (_returns("penstock.engine.connection:_is_readable", False),),
         (
             _TRANSPORT + "test_a_connection_that_the_server_closed_is_not_used_again",
             _TRANSPORT + "test_bytes_that_nobody_asked_for_are_not_the_next_answer",
@@ -260,18 +260,18 @@ DEFENCES: dict[str, Defence] = {
         (_TRANSPORT + "test_streams_share_one_connection_though_the_body_ends_late",),
     ),
     "an unfinished upload is aborted": Defence(
-        (Removal("penstock.engine.pool:_Protocol.close", _plain_close),),
+        (Removal("penstock.engine.connection:ConnectionProtocol.close", _plain_close),),
         (_TRANSPORT + "test_an_upload_that_nobody_reads_ends_and_frees_its_connection",),
     ),
     "a cancelled reader closes its connection": Defence(
         (
-            _returns("penstock.engine.transport:TransportReply._break_off", None),
+            _returns("penstock.engine.reply:TransportReply._break_off", None),
             _returns("penstock.middleware.retry:_release", None),
         ),
         ("engine/test_every_await.py::test_cancelled_at_any_wait_a_call_ends_as_cancelled",),
     ),
     "what was cancelled is in the ledger": Defence(
-        (_returns("penstock.engine.transport:TransportReply._break_off", None),),
+        (_returns("penstock.engine.reply:TransportReply._break_off", None),),
         ("engine/test_defences.py::test_an_attempt_that_was_cancelled_is_so_in_the_ledger",),
     ),
     "cancellation passes": Defence(
@@ -279,14 +279,14 @@ DEFENCES: dict[str, Defence] = {
         ("engine/test_every_await.py::test_cancelled_at_any_wait_a_call_ends_as_cancelled",),
     ),
     "a forgotten stream gives its connection back": Defence(
-        (_returns("penstock.engine.transport:TransportReply.abandon_soon", None),),
+        (_returns("penstock.engine.reply:TransportReply.abandon_soon", None),),
         (
             "engine/test_stream.py::test_a_stream_that_is_forgotten_warns_and_gives_its_connection_back",
             _TRANSPORT + "test_a_reply_that_a_middleware_lost_is_closed",
         ),
     ),
     "stopping ends open streams": Defence(
-        (_returns("penstock.engine.transport:TransportReply.abandon", None),),
+        (_returns("penstock.engine.reply:TransportReply.abandon", None),),
         ("engine/test_model_engine.py::test_stopping_gives_readers_of_open_streams_what_had_arrived_and_an_error",),
     ),
     # Bounds and verdicts

@@ -262,7 +262,9 @@ def failures_of(struck: Struck) -> list[ModelEngineError]:
 
 def is_of_the_network(awaits: CountedAwaits[Any]) -> bool:
     """Whether it waits for the gateway; else it is for a clock, for its turn or for the function that gives the key."""
-    return awaits.place[-1].startswith(("aiohttp/", "engine/transport.py"))  # frames below a session are not told
+    return awaits.place[-1].startswith(
+        ("aiohttp/", "engine/transport.py", "engine/reply.py")
+    )  # frames below a session are not told
 
 
 # Cancellation
