@@ -27,7 +27,7 @@ GROUPS = {"demo": [], "test": ["test"], "check": ["dev"], "install": ["dev"], "f
 
 COMMANDS = {
     "demo": [["penstock", "demo"]],
-    "test": [["pytest"]],
+    "test": [["pytest", "--numprocesses=auto", "--maxprocesses=8", "--dist=worksteal"]],
     "check": [["ruff", "check"], ["ruff", "format", "--check"], ["mypy"], ["pyright"], ["lint-imports", "--no-logo"]],
     "install": [],
     "fuzz": [["python", "-m", "tests.fuzz"]],

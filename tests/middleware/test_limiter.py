@@ -441,8 +441,8 @@ def _members(step: Any) -> dict[str, Any]:
         (b'{"content":"\\"max_tokens\\":50"}', 7),  # said by somebody, and no member
         (b'{"max_tokens":null}', 4),
         (b'{"tools":{"max_tokens":{"type":"integer"}}}', 10),
-        (aiohttp.BytesPayload(b"x" * 400), 100),
-        (aiohttp.JsonPayload({}), 0),
+        pytest.param(aiohttp.BytesPayload(b"x" * 400), 100, id="payload"),
+        pytest.param(aiohttp.JsonPayload({}), 0, id="json"),
     ],
     ids=str,
 )
