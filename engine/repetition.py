@@ -8,7 +8,7 @@ from typing import Any
 
 from .template import Path
 from .tool_calls import ArgumentPieces
-from .types import ChunkHead, LLMResponseChunk, ReasoningChunk, TextChunk
+from .types import ArgumentsChunk, ChunkHead, LLMResponseChunk, ReasoningChunk, TextChunk, ToolCallDelta
 
 
 class Repetition(ABC):
@@ -117,7 +117,8 @@ class _ReasoningRepetition(_PlainRepetition):
         return [chunk]
 
 
-_new_text, _new_reasoning = TextChunk.__new__, ReasoningChunk.__new__  # without __init__, which has nothing to do
+# Without __init__, which has nothing to do.
+_new_text, _new_reasoning, _new_arguments = TextChunk.__new__, ReasoningChunk.__new__, ArgumentsChunk.__new__
 
 
 class _FieldsRepetition(Repetition):
@@ -157,5 +158,15 @@ class ArgumentsRepetition(Repetition):
         return super().holds(head) and self._pieces.hold()
 
     def chunks(self, texts: list[str]) -> list[LLMResponseChunk]:
-        of, head, constants = LLMResponseChunk.of, self.head, self._constants
-        return [of({**constants, "delta_tool_calls": (delta,), "head": head}) for delta in self._pieces.deltas(texts)]
+        deltas, constants = self._pieces.deltas(texts), self._constants
+        if constants.keys() <= {"extra"}:
+            return [self._plain(delta) for delta in deltas]
+        of, head = LLMResponseChunk.of, self.head
+        return [of({**constants, "delta_tool_calls": (delta,), "head": head}) for delta in deltas]
+
+    def _plain(self, delta: ToolCallDelta) -> ArgumentsChunk:
+        chunk = _new_arguments(ArgumentsChunk)
+        chunk.delta_tool_calls = (delta,)
+        chunk.extra = self._constants.get("extra")
+        chunk.head = self.head
+        return chunk

@@ -445,6 +445,12 @@ class ReasoningChunk(LLMResponseChunk):
     __slots__ = ("delta_reasoning", "extra", "head")
 
 
+class ArgumentsChunk(LLMResponseChunk):
+    """As `TextChunk`, of a piece of a tool call's arguments."""
+
+    __slots__ = ("delta_tool_calls", "extra", "head")
+
+
 _COMPARED_CHUNK_FIELDS = (
     "delta_content",
     "delta_reasoning",
