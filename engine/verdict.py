@@ -205,11 +205,14 @@ def status_of_type(complaint: Complaint) -> int | None:
 
 
 def snippet(text: str) -> str:
-    """One line of at most 300 characters, without control characters; of an HTML page its title or its words."""
+    """One line of at most 300 characters, without control characters and what cannot be encoded; of an HTML page its
+    title or its words.
+    """
     text = text.lstrip()[:_LOOKED_AT]  # all below is linear in this
     if "<html" in text[:1000].lower() or text[:9].lower() == "<!doctype":
         title = re.search(r"<title[^<>]*>([^<]*)", text, re.IGNORECASE)
         text = f"HTML page: {title[1] if title else re.sub(r'<[^<>]*>', ' ', text)}"
+    text = re.sub(r"[\ud800-\udfff]", "\ufffd", text)  # bytes of a header that are no UTF-8 come as surrogates
     line = " ".join(re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", text).split())
     return line if len(line) <= _SNIPPET else line[: _SNIPPET - 1] + "…"
 
