@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import CassetteError, CassetteMismatchError
-from .lines import VERSION, Answered, Asked, BadLineError, Event, Left, decoded, version_of
+from .lines import VERSION, Answered, Asked, BadLineError, Ended, Event, Left, Read, decoded, version_of
 from .matching import Match, difference, key_of, nearest
 
 
@@ -25,6 +25,16 @@ class Interaction:
     line: int
     asked: Asked
     events: list[Event] = field(default_factory=list)
+
+    def add(self, event: Event) -> None:
+        """Take what happened next.
+
+        Raises:
+            BadLineError: It cannot happen there.
+        """
+        if isinstance(event, (Read, Ended)) and self.head is None:
+            raise BadLineError("belongs to an answer, and none is above it")
+        self.events.append(event)
 
     @property
     def head(self) -> Answered | None:
@@ -62,9 +72,11 @@ def load(path: Path) -> list[Interaction]:
         try:
             number, event = decoded(line)
             if isinstance(event, Asked):
+                if number in interactions:
+                    raise BadLineError(f"a request {number} is above already")
                 interactions[number] = Interaction(number, at, event)
             else:
-                interactions[number].events.append(event)
+                interactions[number].add(event)
         except BadLineError as error:
             raise CassetteError(f"{path}, line {at}: {error}", phase="not_sent") from None
         except KeyError:

@@ -18,8 +18,11 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import math
 from dataclasses import dataclass
 from typing import Any, TypeAlias
+
+from yarl import URL
 
 VERSION = 1
 HEADING = b'{"penstock_cassette": 1}\n'
@@ -168,20 +171,34 @@ def _pairs(value: Any) -> Pairs:
     return tuple((str(name), str(text)) for name, text in value)
 
 
+def _at(fields: dict[str, Any]) -> float:
+    at = float(fields["at"])
+    if not math.isfinite(at):
+        raise ValueError("a time that never comes")
+    return at
+
+
+def _request(fields: dict[str, Any]) -> Asked:
+    method, url = fields["method"], fields["url"]
+    if not isinstance(method, str) or not URL(url, encoded=True).absolute:
+        raise ValueError("no request")
+    return Asked(method, url, _pairs(fields["headers"]), _data_in(fields))
+
+
 def _read(fields: dict[str, Any]) -> Read:
     data = _data_in(fields)
     if data is None:
         raise ValueError("a read without its bytes")
-    return Read(float(fields["at"]), data)
+    return Read(_at(fields), data)
 
 
 _READERS: dict[str, Any] = {
-    "request": lambda fields: Asked(fields["method"], fields["url"], _pairs(fields["headers"]), _data_in(fields)),
+    "request": _request,
     "answer": lambda fields: Answered(
-        float(fields["at"]), int(fields["status"]), str(fields["reason"]), _pairs(fields["headers"])
+        _at(fields), int(fields["status"]), str(fields["reason"]), _pairs(fields["headers"])
     ),
     "read": _read,
-    "end": lambda fields: Ended(float(fields["at"])),
-    "lost": lambda fields: Lost(float(fields["at"]), str(fields["how"]), str(fields.get("why", ""))),
-    "left": lambda fields: Left(float(fields["at"])),
+    "end": lambda fields: Ended(_at(fields)),
+    "lost": lambda fields: Lost(_at(fields), str(fields["how"]), str(fields.get("why", ""))),
+    "left": lambda fields: Left(_at(fields)),
 }

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 _HOST = "127.0.0.1"  # what clients send here goes on with their keys
 _MAX_HEADER_BYTES = 32 * 1024  # as the engine's own connections
 
+_OURS = ("host", "content-length", "accept-encoding", "expect")  # headers that the proxy answers for
+
 Told = Callable[[str, str, str], None]
 """Is told method, path and outcome of each request."""
 
@@ -110,7 +112,7 @@ class Proxy:
         relay, response = Relay(request), None
         outcome = "left"
         try:
-            body = await request.content.read() or None
+            body = await relay.read()
             try:
                 response = await self._response(request, body)
             except CassetteError as error:
@@ -134,7 +136,7 @@ class Proxy:
         headers = CIMultiDict(
             (name, value)
             for name, value in request.headers.items()
-            if name.lower() not in HOP_BY_HOP and name.lower() not in ("host", "content-length", "accept-encoding")
+            if name.lower() not in HOP_BY_HOP and name.lower() not in _OURS
         )
         if self._deck.library is not None:
             asked = URL(self.url).join(URL(request.raw_path, encoded=True))

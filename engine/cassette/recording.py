@@ -95,6 +95,8 @@ class Recording:
     def _begin_file(self) -> None:
         """Put a cassette with nothing in it to its place: at every moment there is a whole one, or none."""
         if self._path.exists():
+            if not self._path.is_file():  # a device, such as /dev/null, would be replaced as well
+                raise CassetteError(f"the cassette {self._path} cannot be written: it is no file", phase="not_sent")
             if self._is_new:
                 raise _shared(self._path, "has been begun by another recorder")
             _OpenFile(self._path).close()  # fails while somebody writes it

@@ -47,6 +47,12 @@ class Relay:
         self._transport = request.transport
         self._is_chunked = False
 
+    async def read(self) -> bytes | None:
+        """The body of the request. A client that asks whether to send it is told to: the gateway is not asked."""
+        if self._transport is not None and self._request.headers.get("Expect", "").lower() == "100-continue":
+            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        return await self._request.content.read() or None
+
     async def answer(self, response: aiohttp.ClientResponse) -> web.StreamResponse:
         """Hand on an answer: its head at once, its body as it comes.
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 
 from yarl import URL
 
-from ..headers import credentials_in, is_credential_name
+from ..headers import credentials_in, is_credential_name, secret_words
 from ..redact import MASK, Redactor
 from .lines import Asked, Pairs, Read
 
@@ -25,6 +25,7 @@ _KEY = re.compile(
     rb'"(?P<member>[^"\\\r\n]+)',
     re.IGNORECASE,
 )
+_SHORTEST_GRANTED = 16  # characters; a shorter value of a cookie may be a word that the answer says
 _LONGEST = 2048  # bytes of a line that are held back, for a secret that may go on in the next read
 
 
@@ -32,6 +33,17 @@ def secrets_of(headers: Mapping[str, str], url: URL) -> set[str]:
     """The credentials that a request carries in its headers, its query and its address."""
     words = [*credentials_in(headers), *credentials_in(url.query), url.password or ""]
     return {word for word in words if word}
+
+
+def granted_by(headers: Pairs) -> set[str]:
+    """The credentials that an answer brings in its headers, such as the cookie of a session."""
+    words: list[str] = []
+    for name, value in headers:
+        if name.lower() == "set-cookie":
+            words += secret_words("cookie", value.partition(";")[0])
+        elif is_credential_name(name):
+            words += secret_words(name, value)
+    return {word for word in words if len(word) >= _SHORTEST_GRANTED}
 
 
 class Scrubber:

@@ -10,7 +10,7 @@ from yarl import URL
 from .lines import Answered, Ended, Left, Lost, Pairs, Read
 from .losses import loss_of
 from .recording import Recording
-from .scrub import BodyScrubber, Scrubber, secrets_of
+from .scrub import BodyScrubber, Scrubber, granted_by, secrets_of
 
 
 class Take:
@@ -46,7 +46,8 @@ class Take:
         self._started = self._time()
 
     def answered(self, status: int, reason: str, headers: Pairs) -> None:
-        """The head has come."""
+        """The head has come. What it grants, such as the cookie of a session, is secret from now on."""
+        self._own_secrets |= granted_by(headers)
         self._scrubber = self._new_scrubber()
         self._body = BodyScrubber(self._scrubber)
         shown, reason = self._scrubber.pairs(headers), self._scrubber.text(reason)

@@ -177,7 +177,8 @@ async def _log(gateway: Gateway, out: Output) -> None:
 
     while True:
         await gateway.until(has_news, within_s=math.inf)
-        running += [call for call in gateway.calls if call.number > seen]
+        if gateway.requests > seen:
+            running += gateway.calls[seen - gateway.requests :]  # those before are thousands
         seen = gateway.requests
         for call in running:
             if call.finished is not None:

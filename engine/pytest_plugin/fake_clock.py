@@ -6,7 +6,7 @@ import time
 
 
 class FakeClock:
-    """The machine's time, moved on by every wait instead of waiting.
+    """The machine's time, moved on by every wait instead of waiting; those of tasks that wait together pass together.
 
     A `penstock.engine.clock.Clock`. What it does not change are the clocks of `Timeouts`: a gateway that is silent is
     silent in real time.
@@ -32,8 +32,9 @@ class FakeClock:
         import asyncio  # whoever sleeps has it
 
         self.sleeps.append(seconds)
-        self._ahead += seconds
-        await asyncio.sleep(0)
+        end = self._ahead + seconds
+        await asyncio.sleep(0)  # others begin to wait now, too
+        self._ahead = max(self._ahead, end)
 
     def advance(self, seconds: float) -> None:
         """Let time pass without anybody waiting."""

@@ -68,6 +68,7 @@ class Watch:
         def note_drop(stream: ChatStream) -> None:
             if _is_open(stream):
                 self._dropped.append(f"stream: {stream!r}, dropped without aclose(), {getattr(stream, _PLACE, '')}")
+                self._streams.discard(stream)  # told once, also when what closes it keeps it for a while
             finalize(stream)
 
         with pytest.MonkeyPatch.context() as patch:

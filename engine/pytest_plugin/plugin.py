@@ -17,7 +17,7 @@ import pytest
 
 from .cassettes import Mode, make_cassette
 from .fake_clock import FakeClock
-from .runners import ASYNCIO_FIXTURES, engine_fixture, is_coroutine, is_recent, started_here
+from .runners import ASYNCIO_FIXTURES, engine_fixture, is_recent, looks_back_itself, started_here
 from .settings import MARKER, Leaks, Settings
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
         return (yield)
     from .leaks import report
 
-    if is_coroutine(item):
+    if looks_back_itself(item):
         with watch.noting(), _looking_back(item, watch):
             return (yield)
     with watch.noting():

@@ -7,6 +7,7 @@ of each kind, and `engine_fixture` says which of them serves a test.
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
@@ -66,6 +67,13 @@ def _fail(text: str) -> NoReturn:
 def is_coroutine(item: pytest.Item) -> bool:
     """Whether the function of a test is a coroutine function."""
     return inspect.iscoroutinefunction(getattr(item, "function", None))
+
+
+def looks_back_itself(item: pytest.Item) -> bool:
+    """Whether a test can look at what it left while its loop still runs: `unittest` starts and ends one by itself."""
+    unittest = sys.modules.get("unittest")
+    has_own_loop = unittest is not None and isinstance(getattr(item, "instance", None), unittest.TestCase)
+    return is_coroutine(item) and not has_own_loop
 
 
 @asynccontextmanager

@@ -86,6 +86,7 @@ class Settings:
         from ..testing import Gateway
         from ..types import Timeouts
 
+        self._check_script(item)
         _attempt(item, lambda: Gateway(**self.gateway_options))
         if self.timeouts is not None and not isinstance(self.timeouts, Timeouts):
             raise usage_error(item, f"takes a penstock.Timeouts as timeouts=, not {self.timeouts!r:.80}")
@@ -93,6 +94,21 @@ class Settings:
             raise usage_error(item, f"takes a number from 0 as speed=, not {self.speed!r:.80}")
         if self.leaks is not None and self.leaks not in get_args(Leaks):
             raise usage_error(item, f"takes {' or '.join(map(repr, get_args(Leaks)))} as leaks=, not {self.leaks!r}")
+
+    def _check_script(self, item: pytest.Item) -> None:
+        from ..testing import Rule, Script
+
+        # What can be gone through once alone, such as a generator, would be empty for the test.
+        if not (self.script is None or isinstance(self.script, (list, tuple, Script))):
+            raise usage_error(
+                item, f"takes a list of steps and rules, or a Script, as script=, not {self.script!r:.80}"
+            )
+        if self.rules is None:
+            return
+        if isinstance(self.script, Script):
+            raise usage_error(item, "takes rules= beside a list; a Script has its own: Script(..., rules=...)")
+        if not isinstance(self.rules, (list, tuple)) or not all(isinstance(each, Rule) for each in self.rules):
+            raise usage_error(item, f"takes a list of rules as rules=, [rule(fail(429))], not {self.rules!r:.80}")
 
 
 def usage_error(item: pytest.Item, text: str) -> pytest.UsageError:

@@ -57,10 +57,19 @@ class GovernanceFacts(TypedDict, total=False):
 
 
 def check_not_negative(**numbers: float | None) -> None:
-    """Raise `ValueError` for the first number below zero."""
+    """Raise `ValueError` for the first number below zero, or that is none (NaN)."""
     for name, number in numbers.items():
-        if number is not None and number < 0:
+        if number is not None and not number >= 0:
             raise ValueError(f"{name} cannot be negative, and is {number}")
+
+
+def check_can_be_sent(**values: Any) -> None:
+    """Raise `TypeError` for the first value that cannot be written as JSON."""
+    for name, value in values.items():
+        try:
+            orjson.dumps(dict(value) if isinstance(value, Mapping) else value)
+        except orjson.JSONEncodeError as error:
+            raise TypeError(f"{name} cannot be sent as JSON: {error}") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +84,9 @@ class ToolCall:
     arguments: Mapping[str, Any] | str = field(default_factory=dict)
     _: KW_ONLY
     id: str | None = None
+
+    def __post_init__(self) -> None:
+        check_can_be_sent(arguments=self.arguments)
 
     @property
     def arguments_text(self) -> str:
@@ -155,6 +167,7 @@ class Answer:
             object.__setattr__(self, "content", joined)
         if isinstance(self.chunking, int) and self.chunking < 1:
             raise ValueError(f"chunking is at least 1 byte a write, not {self.chunking}")
+        check_can_be_sent(content=self.content, reasoning=self.reasoning, refusal=self.refusal, usage=self.usage)
         unknown = set(self.governance) - set(GovernanceFacts.__annotations__)
         if unknown:
             raise ValueError(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 from .account import Account
 from .service import Service
 
+_MOST_LISTED = 10  # of what may be thousands; below stands the story of the last 20 calls
 _TIMER_RESOLUTION_S = 0.001  # of uvloop, the coarsest
 
 
@@ -27,7 +29,7 @@ class Assertions(Account):
             raise AssertionError(self._told(f"no request came with an idempotency key, of {self.requests}"))
         wrong = {k: n for k, n in executions.items() if n != times and key in (None, k)}
         if wrong:
-            runs = ", ".join(f"{_times(n)} for {k!r}" for k, n in wrong.items())
+            runs = _listed([f"{_times(n)} for {k!r}" for k, n in wrong.items()])
             told = [call for call in self.calls if call.idempotency_key in wrong]
             raise AssertionError(self._told(f"the model has to run {_times(times)} for each key, and ran {runs}", told))
 
@@ -69,7 +71,7 @@ class Assertions(Account):
         wrong = {identity for identity, count in attempts.items() if count != times}
         if wrong:
             told = [call for call in self.calls if call.identity in wrong]
-            counts = ", ".join(str(attempts[identity]) for identity in dict.fromkeys(call.identity for call in told))
+            counts = _listed([str(attempts[identity]) for identity in dict.fromkeys(call.identity for call in told)])
             raise AssertionError(
                 self._told(f"{_requests(times)} expected for each call, and there were {counts}", told)
             )
@@ -83,25 +85,30 @@ class Assertions(Account):
                 every key; the calls of the test then have to say different things.
         """
         self._check_key(key)
-        if not self.keys:
+        keys = self.keys if key is None else [key]
+        if not keys:
             raise AssertionError(self._told(f"no request came with an idempotency key, of {self.requests}"))
-        digests = {call.digest for call in self.calls if call.idempotency_key in ((key,) if key else self.keys)}
+        wanted = set(keys)
+        digests = {call.digest for call in self.calls if call.idempotency_key in wanted}
         told = [call for call in self.calls if call.digest in digests]
-        for one in self.keys if key is None else [key]:
-            bodies = {call.digest for call in self._books.of_key(one)}
-            if len(bodies) > 1:
-                raise AssertionError(self._told(f"key {one!r} came with {len(bodies)} different requests", told))
-        for digest in digests:
-            same = [call for call in told if call.digest == digest]
-            keys = list(dict.fromkeys(call.idempotency_key for call in same))
-            if len(keys) > 1:
-                raise AssertionError(self._told(f"one and the same request came with {len(keys)} keys: {keys}", same))
+        bodies: dict[str | None, set[bytes]] = {}
+        same: dict[bytes, dict[str | None, None]] = {}
+        for call in told:
+            bodies.setdefault(call.idempotency_key, set()).add(call.digest)
+            same.setdefault(call.digest, {})[call.idempotency_key] = None
+        for one in keys:
+            if len(bodies[one]) > 1:
+                raise AssertionError(self._told(f"key {one!r} came with {len(bodies[one])} different requests", told))
+        for digest, came in same.items():
+            if len(came) > 1:
+                sentence = f"one and the same request came with {len(came)} keys: {_listed(list(map(repr, came)))}"
+                raise AssertionError(self._told(sentence, [call for call in told if call.digest == digest]))
 
     def assert_all_steps_played(self) -> None:
         """Every step of the script was met, and every rule with a number of times as often as that."""
         left = self._service.playhead.left
         if left:
-            raise AssertionError(self._told(f"{len(left)} of the script was not played: {'; '.join(left)}"))
+            raise AssertionError(self._told(f"{len(left)} of the script was not played: {_listed(left, '; ')}"))
 
     async def assert_no_open_connections(self, within_s: float = 1.0) -> None:
         """Every TCP connection is closed, or will be in so many seconds."""
@@ -117,9 +124,14 @@ class Assertions(Account):
 
     def _check_key(self, key: str | None) -> None:
         if key is not None and key not in self.keys:
-            raise AssertionError(
-                self._told(f"no request came with idempotency key {key!r}; keys that came: {self.keys}")
-            )
+            came = _listed(list(map(repr, self.keys))) or "none"
+            raise AssertionError(self._told(f"no request came with idempotency key {key!r}; keys that came: {came}"))
+
+
+def _listed(texts: Sequence[str], between: str = ", ") -> str:
+    """The first of them, and how many more there are."""
+    more = len(texts) - _MOST_LISTED
+    return between.join([*texts[:_MOST_LISTED], *([f"and {more} more"] if more > 0 else [])])
 
 
 def _times(count: int) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, ClassVar, Literal
 
-from .answers import OWN_ANSWER, Answer, Headers
+from .answers import OWN_ANSWER, Answer, Headers, check_can_be_sent
 from .http_date import HttpDate
 
 
@@ -52,6 +52,7 @@ class Fail:
             raise ValueError(f"fail() takes the status of a final response, 200 to 599, not {self.status}")
         if self.times < 1:
             raise ValueError(f"fail() happens at least once, not {self.times} times")
+        check_can_be_sent(body=None if isinstance(self.body, bytes) else self.body, details=self.details)
 
 
 @dataclass(frozen=True, slots=True)

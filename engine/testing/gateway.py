@@ -92,6 +92,8 @@ class Gateway(Assertions):
             raise ValueError(f"after_answer is one of {', '.join(get_args(AfterAnswer))}, not {after_answer!r}")
         if keep_calls is not None and keep_calls < 1:
             raise ValueError(f"keep_calls is at least 1, not {keep_calls}")
+        if idle_close_s is not None and (not isinstance(idle_close_s, (int, float)) or not idle_close_s > 0):
+            raise ValueError(f"idle_close_s is a number above 0, not {idle_close_s!r}")
         self._books = Books(keep_calls, keep_bodies=keep_bodies)
         self._service = Service(
             DIALECTS[dialect](model),

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar, Literal
 
-from .answers import OWN_ANSWER, Answer, Encoding, check_not_negative
+from .answers import OWN_ANSWER, Answer, Encoding, check_can_be_sent, check_not_negative
 
 _NO_TEXT = Answer(pieces=("",))
 
@@ -116,6 +116,7 @@ class ErrorEvent:
 
     def __post_init__(self) -> None:
         check_not_negative(after_events=self.after_events)
+        check_can_be_sent(error=self.error)
 
 
 @dataclass(frozen=True, slots=True)

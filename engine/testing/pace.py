@@ -1,4 +1,4 @@
-"""One timer for everything that is paced."""
+"""One timer for everything that is paced, and one turn for everything that is not."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _SLOTS_PER_S = 1000  # what the clocks of event loops tell apart
 
 
 class Wheel:
-    """Calls back at given moments, those of one millisecond together.
+    """Calls back at given moments, those of one millisecond together, or in the next turn of the event loop.
 
     A timer of the event loop for each of thousands of streams costs more than what they write. Here a
-    moment costs an entry in a list, and the loop has one timer at most.
+    moment costs an entry in a list, and the loop has one timer at most, and one call in each turn.
     """
 
     def __init__(self) -> None:
@@ -24,6 +24,13 @@ class Wheel:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_slot = 0
         self._is_turning = False
+        self._ready: list[Callable[[], None]] = []
+
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        """Call back once, in the next turn of the event loop, in the order of those who ask."""
+        if not self._ready:
+            self._loop.call_soon(self._go_round)
+        self._ready.append(callback)
 
     def call_at(self, moment: float, callback: Callable[[], None]) -> int:
         """Call back once, up to a millisecond after this moment of the loop's clock. Returns what `forget` asks for."""
@@ -48,6 +55,11 @@ class Wheel:
             self._order.remove(slot)
             heapq.heapify(self._order)
             self._set_timer()
+
+    def _go_round(self) -> None:
+        ready, self._ready = self._ready, []
+        for callback in ready:
+            callback()
 
     def _set_timer(self) -> None:
         if self._is_turning:

@@ -58,6 +58,8 @@ def read_members(value: Any, kind: Any, place: Place, **given: Any) -> Any:
         UnreadableError: one is unknown, missing or of a wrong type, or the class refuses them.
     """
     hints = _members(kind)
+    if value.get("kind") == getattr(kind, "kind", ""):  # an answer may say that it is one
+        value = {name: member for name, member in value.items() if name != "kind"}
     for name in value:
         if name not in hints:
             known = ", ".join(hints)

@@ -1,7 +1,8 @@
 """Writes and pauses on their way, played by callbacks of the event loop.
 
 A task that slept between two events would cost more than the event: here thousands of paced streams
-share one timer (`pace`), and a stream without a pace gives way to others between two writes.
+share one timer (`pace`). Streams without a pace share one call in each turn of the loop, in which each
+makes one write: whoever reads on the same loop can read every write by itself.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from aiohttp.web import RequestHandler
 
 from .pace import Wheel
 from .plan import Pause
-from .sequence import Mark, Play
+from .sequence import Play
 
 
 class Reel:
@@ -66,19 +67,19 @@ class Reel:
         """Up to the next write, and it; then others have their turn, also when this is late."""
         while self._at < len(self._plays):
             play = self._plays[self._at]
-            if isinstance(play, Pause):
-                if self._is_waiting(play):
-                    return
-                self._at += 1
-            elif isinstance(play, Mark):
-                self._at += 1
-                self._before_end()
-            else:
+            if isinstance(play, bytes):
                 self._at += 1
                 self._write(play)
                 if not self._stop.done() and self._at < len(self._plays):
                     self._next()
                     return
+            elif isinstance(play, Pause):
+                if self._is_waiting(play):
+                    return
+                self._at += 1
+            else:
+                self._at += 1
+                self._before_end()
         if not self._stop.done():
             self._stop.set_result(False)
 
@@ -89,7 +90,7 @@ class Reel:
             if self._is_waiting(play):
                 return
             self._at += 1
-        self._loop.call_soon(self._go_on)
+        self._wheel.call_soon(self._go_on)
 
     def _write(self, data: bytes) -> None:
         if self._transport.is_closing():

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import KW_ONLY, dataclass
+from itertools import accumulate
 
 from .rules import Asked, Rule
 from .steps import OWN_ANSWER, STEPS, Fail, InProgress, ProviderError, Reset, Step
@@ -90,9 +92,8 @@ class Playhead:
     """
 
     def __init__(self, script: Script, seed: int = 0) -> None:
-        self._rules = [(rule, _Turns(_played_out(rule.steps), rule.times)) for rule in script.rules]
-        steps = _played_out(script.steps)
-        self._steps = _Turns(steps, len(steps))
+        self._rules = [(rule, _Turns(rule.steps, rule.times)) for rule in script.rules]
+        self._steps = _Turns(script.steps, sum(map(_times, script.steps)))
         self._default = script.default
         self._seed = seed
         self._resets_unread = any(map(_resets_unread, script.all_steps))
@@ -105,9 +106,9 @@ class Playhead:
     @property
     def left(self) -> list[str]:
         """What was to be met and was not: steps, and rules with a number of times."""
-        steps = [repr(step) for step in self._steps.coming]
         rules = [(place, rule, turns.left) for place, (rule, turns) in enumerate(self._rules, 1)]
-        return steps + [f"rule {place}, {left} of {rule.times} times" for place, rule, left in rules if left]
+        unmet = [f"rule {place}, {left} of {rule.times} times" for place, rule, left in rules if left]
+        return self._steps.coming + unmet
 
     @property
     def has_rules(self) -> bool:
@@ -129,7 +130,7 @@ class Playhead:
 
 
 class _Turns:
-    """Steps in turn, from the first again after the last.
+    """Steps in turn, each as often as it happens in a row, from the first again after the last.
 
     Args:
         times: So many requests can meet one; `None` has no end.
@@ -137,6 +138,7 @@ class _Turns:
 
     def __init__(self, steps: tuple[Step, ...], times: int | None) -> None:
         self._steps = steps
+        self._ends = list(accumulate(map(_times, steps)))  # how many requests have met one when each is used up
         self._times = times
         self.met = 0
 
@@ -147,18 +149,18 @@ class _Turns:
 
     @property
     def next(self) -> Step:
-        return self._steps[self.met % len(self._steps)]
+        return self._steps[bisect_right(self._ends, self.met % self._ends[-1])]
 
     @property
-    def coming(self) -> tuple[Step, ...]:
-        """Those that no request has met."""
-        return self._steps[self.met :]
+    def coming(self) -> list[str]:
+        """Those that no request has met, and how often they were still to be met."""
+        left = [(step, min(end - self.met, _times(step))) for step, end in zip(self._steps, self._ends)]
+        return [repr(step) if count == 1 else f"{step!r}, {count} times" for step, count in left if count > 0]
 
 
-def _played_out(steps: tuple[Step, ...]) -> tuple[Step, ...]:
-    """Each step as often as it happens in a row."""
-    times = ((step, step.times if isinstance(step, (Fail, InProgress, ProviderError)) else 1) for step in steps)
-    return tuple(step for step, count in times for _ in range(count))
+def _times(step: Step) -> int:
+    """How often a step happens in a row."""
+    return step.times if isinstance(step, (Fail, InProgress, ProviderError)) else 1
 
 
 def _resets_unread(step: Step) -> bool:

@@ -59,7 +59,7 @@ def load_script(path: str | os.PathLike[str]) -> Script:
     if format not in ("toml", "json"):
         raise ScriptFileError(f"{file.name}: a script ends in .toml or .json")
     try:
-        text = file.read_text("utf-8")
+        text = file.read_text("utf-8-sig")  # Windows' editors put a mark before it
     except UnicodeDecodeError as error:
         raise ScriptFileError(f"{file.name}: it is not UTF-8 at byte {error.start}") from None
     return read_script(text, "toml" if format == "toml" else "json", name=file.name)
@@ -174,9 +174,27 @@ def _step(members: Any, place: Place) -> Step:
 
 def _parse_json(text: str, name: str) -> Any:
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_members)
     except json.JSONDecodeError as error:
         raise ScriptFileError(f"{name}, line {error.lineno}: it is not JSON: {error.msg}") from None
+    except _TwiceError as error:
+        raise ScriptFileError(f"{name}: member {str(error)!r} is there twice in one table") from None
+    except RecursionError:
+        raise ScriptFileError(f"{name}: it is nested too deeply") from None
+
+
+class _TwiceError(Exception):
+    """A name stands for two values, of which one would be lost."""
+
+
+def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The members of a JSON object, each once as in TOML."""
+    members: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in members:
+            raise _TwiceError(name)
+        members[name] = value
+    return members
 
 
 def _parse_toml(text: str, name: str) -> Any:
@@ -185,6 +203,8 @@ def _parse_toml(text: str, name: str) -> Any:
         return toml_text.without_nulls(tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:  # says the line itself
         raise ScriptFileError(f"{name}: it is not TOML: {error}") from None
+    except RecursionError:
+        raise ScriptFileError(f"{name}: it is nested too deeply") from None
 
 
 def _toml_reader(name: str) -> Any:

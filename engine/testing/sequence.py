@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from enum import Enum
 
-from .plan import Ending, Head, Item, Pause, Plan, Unframed
+from .plan import Ending, Head, Item, Pause, Plan
 from .status import reason_phrase
 
 
@@ -16,6 +16,8 @@ class Mark(Enum):
     END = "the next write is the last that matters"
 
 
+_WITHOUT_BODY = (204, 304)  # RFC 9110 sections 15.3.5 and 15.4.5: what followed would be the next answer
+
 Play = bytes | Pause | Mark
 """One write, as it goes to the socket; a pause; or a mark."""
 
@@ -24,16 +26,18 @@ def sequence(plan: Plan, *, is_http11: bool, says_close: bool, has_body: bool) -
     """All that is written for a plan.
 
     The head goes out with what follows it, and the end of the body with what comes before. The answer to
-    a HEAD request has no body.
+    a HEAD request has no body, nor has a 204 or a 304.
     """
+    has_body = has_body and not (plan.head is not None and plan.head.status in _WITHOUT_BODY)
     is_chunked = plan.head is not None and plan.length is None and is_http11
     head = b"" if plan.head is None else _head(plan.head, plan.length, is_chunked, says_close)
     plays: list[Play] = [play for play in (*plan.interim, head) if play]
-    for play in _framed(plan.body if has_body else (), is_chunked):
-        if head and plays[-1] is head and isinstance(play, bytes):
-            plays[-1] = head + play
-        elif play:
-            plays.append(play)
+    body = [play for play in _framed(plan.body if has_body else (), is_chunked) if play]
+    first = body[0] if body else None
+    if head and isinstance(first, bytes):
+        plays[-1] = head + first
+        del body[0]
+    plays += body
     _mark(plays, has_writes=has_body and not all(isinstance(item, Pause) for item in plan.body))
     end = b"0\r\n\r\n" if is_chunked and has_body and plan.ending is Ending.COMPLETE else b""
     _end(plays, end + plan.after)
@@ -42,7 +46,7 @@ def sequence(plan: Plan, *, is_http11: bool, says_close: bool, has_body: bool) -
 
 def _mark(plays: list[Play], *, has_writes: bool) -> None:
     """Put the mark before the last write, unless that is a head with a silence after it: then the silence counts."""
-    last = max((index for index, play in enumerate(plays) if isinstance(play, bytes)), default=len(plays))
+    last = next((index for index in reversed(range(len(plays))) if isinstance(plays[index], bytes)), len(plays))
     is_silent = not has_writes and last < len(plays) - 1
     plays.insert(len(plays) if is_silent else last, Mark.END)
 
@@ -69,12 +73,12 @@ def _head(head: Head, length: int | None, is_chunked: bool, says_close: bool) ->
 
 def _framed(body: Iterable[Item], is_chunked: bool) -> Iterable[Play]:
     for item in body:
-        if isinstance(item, Unframed):
-            yield item.data
+        if isinstance(item, bytes):
+            yield _chunk(item) if is_chunked else item
         elif isinstance(item, Pause):
             yield replace(item, ping=_chunk(item.ping)) if is_chunked and item.ping else item
         else:
-            yield _chunk(item) if is_chunked else item
+            yield item.data
 
 
 def _chunk(data: bytes) -> bytes:

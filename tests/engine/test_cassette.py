@@ -126,6 +126,11 @@ def test_a_file_that_was_cut_anywhere_can_be_read(tmp_path: Path) -> None:
         (b'{"penstock_cassette": 2}\n', "is of version 2, and this is for 1"),
         (HEADING + b'{"read": 1, "at": 0, "text": ""}\n', "line 2: belongs to no request above it"),
         (HEADING + b"<<<<<<< HEAD\n", "line 2: not a line of a cassette"),
+        (HEADING + encoded(1, ASKED) + encoded(1, ASKED), "line 3: a request 1 is above already"),
+        (HEADING + encoded(1, ASKED) + encoded(1, Ended(0.1)), "line 3: belongs to an answer, and none is above it"),
+        (HEADING + encoded(1, ASKED) + b'{"left": 1, "at": 1e999}\n', "line 3: not a line of a cassette"),
+        (HEADING + encoded(1, Asked("GET", "http://[")), "line 2: not a line of a cassette"),
+        (HEADING + encoded(1, Asked("GET", "/v1/models")), "line 2: not a line of a cassette"),
     ],
 )
 def test_another_file_is_refused_with_its_line(tmp_path: Path, content: bytes, message: str) -> None:
@@ -280,6 +285,17 @@ def test_a_folder_that_cannot_be_written_is_a_cassette_error(tmp_path: Path) -> 
     (tmp_path / "file").touch()
     with pytest.raises(errors.CassetteError, match="cannot be written"):
         Recording(tmp_path / "file" / "c", is_new=True).begin(ASKED)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs a file that is none")
+@pytest.mark.parametrize("is_new", [True, False])
+def test_what_is_no_file_is_not_replaced(tmp_path: Path, is_new: bool) -> None:
+    """Such as /dev/null, which whoever may would replace for the whole machine."""
+    path = tmp_path / "c"
+    os.mkfifo(path)
+    with pytest.raises(errors.CassetteError, match="cannot be written: it is no file"):
+        Recording(path, is_new=is_new).begin(ASKED)
+    assert path.is_fifo()
 
 
 def test_urls_of_requests_are_compared_as_they_were_sent() -> None:

@@ -67,6 +67,18 @@ async def test_what_a_proxy_recorded_an_engine_plays(path: Path) -> None:
         assert (await engine.chat_completion("Name a prime.")).content == recorded
 
 
+async def test_a_client_that_asks_whether_to_send_its_body_is_told_to(path: Path) -> None:
+    async with (
+        Gateway() as gateway,
+        recorder(path, gateway.url) as proxy,
+        aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session,
+        session.post(f"{proxy.url}/v1/chat/completions", json=CHAT, expect100=True) as response,
+    ):
+        await response.read()
+        assert response.status == 200
+        assert "expect" not in gateway.calls[0].headers
+
+
 async def test_reads_are_handed_on_as_they_come(path: Path) -> None:
     """Each is sent when the client has got the one before."""
     got = asyncio.Queue[None]()

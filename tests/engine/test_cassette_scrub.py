@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from yarl import URL
 
 from penstock.engine.cassette.lines import Read
-from penstock.engine.cassette.scrub import BodyScrubber, Scrubber, secrets_of
+from penstock.engine.cassette.scrub import BodyScrubber, Scrubber, granted_by, secrets_of
 
 KEY = "k9+/Zq7-secret_value=4711&x<y>"
 SCRUBBER = Scrubber([KEY])
@@ -153,3 +153,9 @@ def test_what_a_request_carries_is_known_to_be_secret() -> None:
 def test_a_secret_outside_of_ascii_is_found_in_bytes() -> None:
     key = "пароль-очень-тайный"
     assert Scrubber([key]).masked(f"see {key}!".encode()) == b"see " + b"*" * len(key.encode()) + b"!"
+
+
+def test_what_an_answer_grants_is_secret_and_the_words_of_a_cookie_are_not() -> None:
+    session = "s6f7g8h9j0k1l2m3n4"
+    headers = (("Set-Cookie", f"sid={session}; Path=/"), ("Set-Cookie", "theme=dark"), ("X-Auth-Token", f"t-{session}"))
+    assert granted_by((*headers, ("Content-Type", "application/json; and more"))) == {session, f"t-{session}"}

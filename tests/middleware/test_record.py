@@ -388,3 +388,13 @@ def test_it_stands_at_the_wire() -> None:
     for stack in wrong:
         with pytest.raises(errors.MiddlewareOrderError):
             checked_stack(stack)
+
+
+async def test_the_cookie_of_a_session_that_an_answer_begins_is_not_in_its_body_either(path: Path) -> None:
+    session = "s6f7g8h9j0k1l2m3n4"
+    granting = answer(f"You are {session}.", headers={"set-cookie": f"sid={session}; Path=/"})
+    await record(path, granting, stream=False)
+    ((head, *_),) = events(path)
+    assert isinstance(head, Answered)
+    assert ("Set-Cookie", "sid=***; Path=/") in head.headers
+    assert b'"content":"You are ******************."' in b"".join(*reads(path))

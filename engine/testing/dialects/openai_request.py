@@ -9,6 +9,8 @@ from ..words import count_words
 from .chat import Ask, Tool
 from .problem import InvalidBodyError
 
+_MOST_CHOICES = 128  # as OpenAI's API reference says of `n`; each is a whole answer
+
 
 def read_chat_request(body: Any) -> Ask:
     """What the request asks.
@@ -34,7 +36,7 @@ def read_chat_request(body: Any) -> Ask:
         prompt_words=sum(map(count_words, texts)),
         stream=body.get("stream") is True,
         include_usage=isinstance(options, Mapping) and options.get("include_usage") is True,
-        choices=_positive(body, "n") or 1,
+        choices=_positive(body, "n", most=_MOST_CHOICES) or 1,
         max_words=_positive(body, "max_completion_tokens") or _positive(body, "max_tokens"),
         tools=_tools(body),
         tool_required=body.get("tool_choice") == "required" or isinstance(body.get("tool_choice"), Mapping),
@@ -58,12 +60,14 @@ def _text(message: Any, index: int) -> str:
     return " ".join(str(part.get("text", "")) for part in content if isinstance(part, Mapping) and "text" in part)
 
 
-def _positive(body: Mapping[str, Any], name: str) -> int | None:
+def _positive(body: Mapping[str, Any], name: str, *, most: int | None = None) -> int | None:
     value = body.get(name)
     if value is None:
         return None
     if type(value) is not int or value < 1:
         raise _invalid(f"{name} must be an integer of at least 1, not {value!r}.", param=name)
+    if most is not None and value > most:
+        raise _invalid(f"{name} must be at most {most}, not {value}.", param=name)
     return value
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 import pytest
@@ -32,6 +33,13 @@ async def test_waits_that_are_as_expected_are_accepted() -> None:
     await clock.sleep(3)
     clock.assert_slept()
     clock.assert_slept(at_least=2, times=2)
+
+
+async def test_waits_of_tasks_that_wait_together_pass_together() -> None:
+    clock, before = FakeClock(), time.monotonic()
+    await asyncio.gather(*(clock.sleep(20) for _ in range(50)))
+    assert 20 <= clock.monotonic() - before < 40
+    assert len(clock.sleeps) == 50
 
 
 @pytest.mark.parametrize(

@@ -86,6 +86,40 @@ def test_stream(sync_engine):
     result.stdout.fnmatch_lines(["  stream: <ChatStream of *: open, * chunks>, from *.py:* (test_stream)"])
 
 
+def test_a_stream_that_is_dropped_is_told_once(pytester: pytest.Pytester) -> None:
+    text = """
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+async def test_dropped(engine):
+    async for _ in engine.stream_call("Hello"):
+        break
+"""
+    result = run(pytester, text)
+    result.assert_outcomes(failed=1)
+    assert result.stdout.str().count("  stream: ") == 1
+
+
+def test_a_test_whose_loop_is_its_own_is_watched_too(pytester: pytest.Pytester) -> None:
+    text = """
+import unittest
+from penstock import ModelEngine
+
+class TestIt(unittest.IsolatedAsyncioTestCase):
+    @pytest.fixture(autouse=True)
+    def given(self, gateway):
+        self.url = gateway.url
+
+    async def test_stream(self):
+        global engine, stream
+        engine = ModelEngine("tiny-mock", base_url=self.url, api_key="key")
+        await engine.start()
+        stream = engine.stream_call("Hello")
+        await stream.__anext__()
+"""
+    result = run(pytester, text, "-W", "ignore")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["  stream: <ChatStream of *: open, * chunks>, from *.py:* (test_stream)"])
+
+
 CLEAN = """
 import http.client
 

@@ -50,6 +50,17 @@ class TestFail:
             }
         }
 
+    @pytest.mark.parametrize("status", [204, 304])
+    async def test_sends_no_body_where_there_is_none(
+        self, gateway: Gateway, session: aiohttp.ClientSession, status: int
+    ) -> None:
+        gateway.script(fail(status), answer("Next."))
+        async with session.post(gateway.url + CHAT, json=chat()) as response:
+            assert (response.status, await response.read()) == (status, b"")
+        async with session.post(gateway.url + CHAT, json=chat()) as response:
+            assert (await response.json())["choices"][0]["message"]["content"] == "Next."
+        assert gateway.connections == 1
+
     async def test_takes_other_members_of_the_envelope(self, gateway: Gateway) -> None:
         gateway.script(fail(429, code="insufficient_quota", type="insufficient_quota", message="Used up."))
         error = orjson.loads((await send(gateway, chat())).body)["error"]

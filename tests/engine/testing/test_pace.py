@@ -118,6 +118,18 @@ async def test_a_pause_that_is_over_counts_once() -> None:
     await asyncio.wait([playing])
 
 
+async def test_streams_without_a_pace_make_one_write_each_in_a_turn_of_the_loop() -> None:
+    wheel, protocol, writes = Wheel(), SimpleNamespace(writing_paused=False), Sink()
+    reels = [Reel([data] * 3, writes, protocol, wheel, lambda: None) for data in (b"a", b"b")]  # type: ignore[arg-type]
+    playing = asyncio.gather(*(reel.play_on() for reel in reels))
+    turns = []
+    while not playing.done():
+        await asyncio.sleep(0)
+        turns.append(writes.data)
+        writes.data = b""
+    assert [turn for turn in turns if turn] == [b"ab", b"ab", b"ab"]
+
+
 async def test_what_fails_at_the_end_fails_whoever_waits() -> None:
     protocol, sink = SimpleNamespace(writing_paused=False), Sink()
 

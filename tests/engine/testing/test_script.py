@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from penstock.engine.testing import Gateway, Script, answer, fail, reset
+from penstock.engine.testing import Gateway, Script, answer, fail, reset, rule
 from penstock.engine.testing.rules import Asked
 from penstock.engine.testing.script import Playhead, as_script
 
@@ -23,6 +23,18 @@ def test_times_repeats_a_failure() -> None:
     playhead = Playhead(Script((fail(503, times=2),)))
     assert playhead.steps_left == 2
     assert [playhead.meet(ASKED).take().kind for _ in range(3)] == ["fail", "fail", "answer"]
+
+
+def test_times_are_counted_and_not_written_out() -> None:
+    playhead = Playhead(Script((reset(), fail(503, times=10**12))))
+    assert [playhead.meet(ASKED).take().kind for _ in range(3)] == ["reset", "fail", "fail"]
+    assert playhead.steps_left == 10**12 - 2
+    assert playhead.left == [f"{fail(503, times=10**12)!r}, {10**12 - 2} times"]
+
+
+def test_a_rule_plays_its_steps_as_often_as_they_happen_and_begins_again() -> None:
+    playhead = Playhead(Script(rules=(rule(fail(503, times=2), reset()),)))
+    assert [playhead.meet(ASKED).take().kind for _ in range(5)] == ["fail", "fail", "reset", "fail", "fail"]
 
 
 @pytest.mark.parametrize("wrong", ["Hello", 429, reset])

@@ -188,6 +188,10 @@ def test_errors_name_the_place_and_what_is_allowed(text: str, told: str) -> None
         ('{"default": 1}', "f.json: default: a step is a table with a kind, and not 1"),
         ('{"step": [{"kind": "fail", "status": 500, "body": {"base64": "?"}}]}',
          "step 1, member 'body', member 'base64': it has to be bytes in base64"),
+        ('{"step": [{"kind": "reset"}], "step": []}', "f.json: member 'step' is there twice in one table"),
+        ('{"step": ' + "[" * 100_000, "f.json: it is nested too deeply"),
+        ('{"step": [{"kind": "cut", "after_events": 1, "of": {"kind": "fail"}}]}',
+         "step 1, member 'of', member 'kind': answer has no such member"),
         (('{"rule": [{"model": "m", "step": [{"kind": "fail", "status": 500}]}],'
           ' "step": [{"kind": "reset", "when": "before_request_read"}]}'), "f.json: reset('before_request_read')"),
     ],
@@ -196,6 +200,11 @@ def test_json_has_the_same_errors(text: str, told: str) -> None:
     with pytest.raises(ScriptFileError) as caught:
         read_script(text, "json", name="f.json")
     assert told in str(caught.value)
+
+
+def test_the_answer_that_a_step_spoils_may_say_its_kind() -> None:
+    spoilt = '{"step": [{"kind": "cut", "after_events": 1, "of": {"kind": "answer", "content": "Hi"}}]}'
+    assert read_script(spoilt, "json").steps == (cut(after_events=1, of=answer("Hi")),)
 
 
 class TestFiles:
@@ -208,6 +217,12 @@ class TestFiles:
     def test_of_another_ending_are_refused(self, tmp_path: Path) -> None:
         with pytest.raises(ScriptFileError, match=r"faults\.yaml: a script ends in \.toml or \.json"):
             load_script(tmp_path / "faults.yaml")
+
+    @pytest.mark.parametrize("format", FORMATS)
+    def test_may_begin_with_the_mark_of_editors_on_windows(self, tmp_path: Path, format: FileFormat) -> None:
+        path = tmp_path / f"faults.{format}"
+        path.write_text(write_script(SCRIPT, format), "utf-8-sig")
+        assert load_script(path) == SCRIPT
 
     def test_that_are_not_text_are_refused(self, tmp_path: Path) -> None:
         (tmp_path / "faults.json").write_bytes(b'{"\xff')

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from math import nan
+
 import pytest
 
-from penstock.engine.testing import answer, cut, fail, reset, stall, tool_call, truncate
+from penstock.engine.testing import answer, cut, error_event, fail, raw, reset, stall, tool_call, truncate
 from penstock.engine.testing.steps import STEPS, Answer, Fail
 
 
@@ -24,6 +27,28 @@ def test_pieces_make_up_the_content() -> None:
     assert answer(pieces=["He", "llo"]).content == "Hello"
     with pytest.raises(ValueError, match=r"pieces make up 'Hello', which is not the content 'Goodbye'"):
         answer("Goodbye", pieces=["He", "llo"])
+
+
+@pytest.mark.parametrize(
+    "make, what",
+    [
+        (lambda: answer("\ud800"), "content"),
+        (lambda: answer(usage={"total_tokens": {1}}), "usage"),
+        (lambda: tool_call("f", {"x": object()}), "arguments"),
+        (lambda: fail(500, body={"error": b"bytes"}), "body"),
+        (lambda: fail(500, details={"error": {1}}), "details"),
+        (lambda: error_event(error={"code": {1}}), "error"),
+    ],
+)
+def test_what_no_body_can_hold_is_refused_at_once(make: Callable[[], object], what: str) -> None:
+    with pytest.raises(TypeError, match=f"{what} cannot be sent as JSON: "):
+        make()
+
+
+@pytest.mark.parametrize("make", [lambda: answer(delay_s=nan), lambda: stall(for_s=nan), lambda: raw(b"HTTP", nan)])
+def test_a_pause_is_a_number(make: Callable[[], object]) -> None:
+    with pytest.raises(ValueError, match="cannot be negative, and is nan"):
+        make()
 
 
 def test_tool_arguments_are_sent_as_text() -> None:

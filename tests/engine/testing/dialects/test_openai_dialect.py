@@ -112,6 +112,11 @@ class TestUnary:
         assert [choice["finish_reason"] for choice in body["choices"]] == ["length", "length"]
         assert body["choices"][0]["message"]["content"] == "You said:"
 
+    async def test_more_choices_than_the_gateway_makes_are_refused(self, gateway: Gateway) -> None:
+        assert (await send(gateway, chat(n=128))).status == 200
+        refused = await send(gateway, chat(n=10**9))
+        assert (refused.status, refused.json["error"]["param"]) == (400, "n")
+
     async def test_parts_of_content_are_read_as_text(self, gateway: Gateway) -> None:
         parts = [{"type": "text", "text": "Hi"}, {"type": "image_url", "image_url": {"url": "data:,"}}]
         got = await send(gateway, {"model": "m", "messages": [{"role": "user", "content": parts}]})
