@@ -25,6 +25,8 @@ DONE = "[DONE]"
 """The data of the event that ends a stream."""
 
 MAX_EVENT_BYTES = 8 * 1024 * 1024  # events of 2 MB are real
+_SHORT = 4096  # characters of a whole answer: in its only read there is nothing to come to learn a template for
+_LAST = f"{DONE}\n\n"
 _SHORTEST = 16  # bytes of a read that may have a whole event in it that is alike
 _LONGEST_REST = 4096  # bytes of an event that are put before the next read: as much work as decoding a common one
 
@@ -166,6 +168,8 @@ class EventDecoder(ABC):
 
     def _feed_text(self, text: str) -> list[LLMResponseChunk]:
         """Decode whole events."""
+        if self._template is None and len(text) < _SHORT and text.endswith(_LAST):
+            return self._feed_any(text.encode())
         chunks: list[LLMResponseChunk] = []
         position = 0
         while position < len(text) and not self._is_over:
