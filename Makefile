@@ -1,6 +1,6 @@
 PYTHON ?= python3
 
-.PHONY: install check test bench fuzz soak controls
+.PHONY: install check test bench fuzz soak controls crash ray
 
 install check test fuzz:
 	$(PYTHON) run.py $@
@@ -11,5 +11,12 @@ bench:
 soak: install
 	.venv/bin/python benchmarks/soak.py
 
+ray: install
+	.venv/bin/python -m pip install --quiet --group ray
+	.venv/bin/python -m tests.ray_story
+
 controls: install
 	.venv/bin/python -m tests.controls
+
+crash: install
+	.venv/bin/python -m tests.crash

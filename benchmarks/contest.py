@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ from typing import Any
 from corpora import corpus
 from harness import HERE, load_server
 from results import Results
-from venvs import CACHE, OURS, PEERS, InstallError, PeerVenv, make_all
+from venvs import CACHE, PEERS, InstallError, PeerVenv, make_all
 
 START_SECONDS = 60  # for an interpreter with its library
 SLOW_SECONDS = (1e9, 8, 4)  # what took longer is left out of the second round, and of those after it
@@ -41,7 +41,7 @@ class Entry:
     name: str
 
     def __str__(self) -> str:
-        name = f"Penstock {self.name}" if self.peer is OURS else self.name
+        name = f"Penstock {self.name}" if self.peer.is_ours else self.name
         return f"{name}, uvloop" if self.loop == "uvloop" else name
 
 
@@ -128,10 +128,11 @@ class Contest:
         self._contestants = {(peer, loop): Contestant(peer, loop, url) for peer in versions for loop in peer.loops}
         self._seconds: dict[tuple[Entry, str], float] = {}
         self._parsers: dict[str, tuple[str, ...] | None] = {}
+        self._batchers: dict[Entry, tuple[bool, bool]] = {}
 
     def entries(self, kind: str, results: Results) -> list[Entry]:
-        """What there is to measure, of this kind: ``"readers"``, ``"callers"`` or ``"parsers"``. A library that does
-        not start is named in the results.
+        """What there is to measure, of this kind: ``"readers"``, ``"callers"``, ``"parsers"`` or ``"batchers"``. A
+        library that does not start is named in the results.
         """
         found = []
         for (peer, loop), contestant in self._contestants.items():
@@ -142,12 +143,21 @@ class Contest:
                 continue
             self._parsers.update(described["parsers"])
             found += [Entry(peer, loop, name) for name in described[kind]]
+            self._batchers.update({Entry(peer, loop, name): kinds for name, kinds in described["batchers"].items()})
         return [entry for entry in found if self._only.search(str(entry))]
 
     def understands(self, parser: Entry, name: str) -> bool:
         """Whether a parser can decode this corpus."""
         understood = self._parsers[parser.name]
         return name != "modelgov" if understood is None else name in understood
+
+    def is_resume(self, batcher: Entry) -> bool:
+        """See `peers.base.Batcher`."""
+        return self._batchers[batcher][0]
+
+    def is_alone(self, batcher: Entry) -> bool:
+        """See `peers.base.Batcher`."""
+        return self._batchers[batcher][1]
 
     def rounds(self) -> Iterator[int]:
         """Numbers of rounds, as many as were asked for and as are expected to fit into the time: one at least."""
@@ -197,14 +207,24 @@ class Contest:
             contestant.close()
 
 
-def parse_arguments(question: str | None, *, rounds: int, seconds: float) -> argparse.Namespace:
-    """The command line of a comparing benchmark, with the defaults for its rounds and the time they may take."""
+def parse_arguments(
+    question: str | None,
+    *,
+    rounds: int,
+    seconds: float,
+    add: Callable[[argparse.ArgumentParser], None] | None = None,
+) -> argparse.Namespace:
+    """The command line of a comparing benchmark, with the defaults for its rounds and the time they may take, and what
+    it adds to it.
+    """
     parser = argparse.ArgumentParser(description=question, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="one short round: shows that it works, measures nothing")
     parser.add_argument("--only", default="", metavar="PATTERN", help="contestants whose name has this in it")
     parser.add_argument("--rounds", type=int, default=rounds, help=f"at most so many ({rounds})")
     parser.add_argument("--seconds", type=float, default=seconds, help=f"as many rounds as fit into these ({seconds})")
     parser.add_argument("--out", type=Path, default=CACHE / "results", help="folder for the results (.bench/results)")
+    if add is not None:
+        add(parser)
     options = parser.parse_args()
     if options.quick:
         options.rounds = 1
@@ -212,16 +232,21 @@ def parse_arguments(question: str | None, *, rounds: int, seconds: float) -> arg
 
 
 @contextmanager
-def contest(options: argparse.Namespace, results: Results) -> Iterator[Contest]:
-    """The contestants, and a server for them."""
-    versions, missing = make_all(PEERS)
-    if OURS not in versions:
-        raise InstallError(missing[OURS.module])
+def contest(
+    options: argparse.Namespace,
+    results: Results,
+    peers: Sequence[PeerVenv] = PEERS,
+    server: str = "load_server.py",
+) -> Iterator[Contest]:
+    """The contestants, the first of which has to be there, and a server for them."""
+    versions, missing = make_all(peers)
+    if peers[0] not in versions:
+        raise InstallError(missing[peers[0].module])
     results.missing.update(missing)
     for found in versions.values():
         results.versions.update(found)
     results.versions["python"] = sys.version.split()[0]
-    with load_server(OURS.python) as url:
+    with load_server(peers[0].python, server) as url:
         running = Contest(url, options, versions)
         try:
             yield running

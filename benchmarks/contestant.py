@@ -14,28 +14,34 @@ import hashlib
 import json
 import logging
 import os
+import resource
 import sys
+import tempfile
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from importlib import import_module
 from itertools import repeat
+from pathlib import Path
 from typing import Any
 
 sys.path.append(sys.path.pop(0))  # our modules behind all others: a library may have one of the same name
 
 from corpora import corpus
 from harness import pin, raise_file_limit
-from peers.base import Peer
+from peers.base import Peer, Work
 
 WAVE = 256  # streams that are opened at the same time
 POLL = 0.01  # seconds between two looks at whether all streams are open
 PAGE = os.sysconf("SC_PAGE_SIZE")
+RESIDENT: list[int] = []  # bytes, while a batch runs
 
 
 async def describe(peer: Peer) -> dict[str, Any]:
     parsers = {name: parser.corpora for name, parser in peer.parsers.items()}
-    return {"readers": list(peer.readers), "callers": list(peer.callers), "parsers": parsers}
+    named = {"readers": list(peer.readers), "callers": list(peer.callers), "parsers": parsers}
+    kinds = {name: [batcher.is_resume, batcher.is_alone] for name, batcher in peer.batchers.items()}
+    return {**named, "batchers": kinds}
 
 
 async def stream(peer: Peer, reader: str, prompt: str, streams: int, least: float) -> dict[str, Any]:
@@ -156,6 +162,32 @@ async def unary(peer: Peer, caller: str, calls: int, concurrency: int) -> dict[s
     return {"cpu": cpu, "wall": wall, "texts": sorted(texts)}
 
 
+async def batch(peer: Peer, batcher: str, rows: int, concurrency: int, samples: int = 0) -> dict[str, Any]:
+    """Take rows through, and look at the memory now and then."""
+    contestant = peer.batchers[batcher]
+    with tempfile.TemporaryDirectory() as folder:
+        work = Work(rows, concurrency, Path(folder))
+        if contestant.prepare is not None:
+            await contestant.prepare(work)
+        gc.collect()
+        before = resident_bytes()
+        sampling = asyncio.ensure_future(sampled(samples))
+        wall, cpu = time.monotonic(), time.process_time()
+        done = await contestant.run(work)
+        cpu, wall = time.process_time() - cpu, time.monotonic() - wall
+        sampling.cancel()
+        await asyncio.gather(sampling, return_exceptions=True)
+    return {"cpu": cpu, "wall": wall, "done": done, "before": before, "peak": peak_bytes(), "resident": RESIDENT}
+
+
+async def sampled(samples: int) -> None:
+    """Note the resident memory so many times a minute, in `RESIDENT`."""
+    RESIDENT.clear()
+    while samples:
+        await asyncio.sleep(60 / samples)
+        RESIDENT.append(resident_bytes())
+
+
 async def parse(peer: Peer, parser: str, name: str, pieces: int, cut: str, times: int) -> dict[str, Any]:
     """Decode a stream that is in memory, in a thread: some decoders want an event loop of their own."""
     contestant, data = peer.parsers[parser], corpus(name, pieces)
@@ -263,6 +295,11 @@ def waited_seconds() -> float:
         return int(file.read().split()[1]) / 1e9
 
 
+def peak_bytes() -> int:
+    """The most that was ever resident."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
 def resident_bytes() -> int:
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * PAGE
@@ -275,6 +312,7 @@ TASKS: dict[str, Callable[..., Awaitable[dict[str, Any]]]] = {
     "lag": lag,
     "memory": memory,
     "unary": unary,
+    "batch": batch,
     "parse": parse,
 }
 

@@ -58,13 +58,14 @@ def raise_file_limit() -> int:
 
 
 @contextmanager
-def load_server(python: str = sys.executable) -> Iterator[str]:
+def load_server(python: str = sys.executable, script: str = "load_server.py") -> Iterator[str]:
     """The URL of a load server, in a process and on a core of its own.
 
     Args:
         python: The interpreter to run it with.
+        script: Which server.
     """
-    command = [python, str(HERE / "load_server.py")]
+    command = [python, str(HERE / script)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         try:

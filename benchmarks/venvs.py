@@ -43,6 +43,11 @@ class PeerVenv:
     loops: tuple[str, ...] = ("asyncio",)
 
     @property
+    def is_ours(self) -> bool:
+        """Whether it is Penstock."""
+        return self.module.startswith("penstock")
+
+    @property
     def folder(self) -> Path:
         return CACHE / f"{self.module}-{sys.version_info.major}.{sys.version_info.minor}"
 
@@ -101,10 +106,20 @@ PEERS = (
 )
 OURS = PEERS[0]
 
+BATCH_PEERS = (
+    PeerVenv("penstock_batch", ("--editable=.", "aiohttp", "orjson")),
+    PeerVenv("aiohttp_batch", ("aiohttp", "orjson")),
+    PeerVenv("openai_batch", ("openai",)),
+    PeerVenv("litellm_batch", ("litellm",)),
+    PeerVenv("async_batch_llm_batch", ("async-batch-llm==0.28.0", "aiohttp", "orjson")),
+    PeerVenv("ray_data_batch", ("ray[data]==2.60.0", "aiohttp", "pydantic")),
+)
+"""Those of `batch.py`, in environments of their own: Ray's is a large one."""
+
 
 def name_of(requirement: str) -> str:
     """The name of a package in a requirement of this file."""
-    return "penstock" if requirement.startswith("--editable") else requirement.partition("==")[0]
+    return "penstock" if requirement.startswith("--editable") else requirement.partition("==")[0].partition("[")[0]
 
 
 def make_all(peers: Iterable[PeerVenv]) -> tuple[dict[PeerVenv, dict[str, str]], dict[str, str]]:
@@ -122,7 +137,7 @@ def make_all(peers: Iterable[PeerVenv]) -> tuple[dict[PeerVenv, dict[str, str]],
 def main() -> int:
     if "--clean" in sys.argv[1:]:
         shutil.rmtree(CACHE, ignore_errors=True)
-    there, missing = make_all(PEERS)
+    there, missing = make_all((*PEERS, *BATCH_PEERS))
     for peer, versions in there.items():
         print(f"{peer.module:20}", ", ".join(f"{name} {version}" for name, version in versions.items()))
     for module, reason in missing.items():

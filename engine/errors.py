@@ -25,6 +25,20 @@ Branches follow *who has to act and whether trying again helps*, not the status 
     ├── CircuitOpenError                 held back by our own circuit breaker; nothing was sent
     ├── CassetteError                    a recording cannot be read or written
     │   └── CassetteMismatchError        nothing recorded answers this request
+    ├── BatchError                       a batch cannot go on, or one of its rows cannot be sent
+    │   ├── BadRowError                  a row is not what a row is
+    │   ├── DuplicateRowError            the input has the same id twice
+    │   ├── InputChangedError            a row differs from the one that the journal has under its id
+    │   ├── RowsInDoubtError             rows were in flight when a run died, and no key protects them
+    │   ├── JournalError                 the journal cannot be used
+    │   │   ├── JournalLockedError       another run writes to it
+    │   │   ├── JournalVersionError      written by another version
+    │   │   ├── JournalDamagedError      not a journal, or a damaged one
+    │   │   └── JournalWriteError        it cannot be written: disk full, an I/O error
+    │   ├── InputError                   the input cannot be read
+    │   ├── OutputError                  results cannot be written
+    │   ├── WorkerLostError              a worker went away before the answer came
+    │   └── NoWorkersError               no worker could be had
     ├── PolicyBlockedError               refused by a policy; final
     │   ├── PIIBlockedError              personal data in prompt or answer
     │   ├── SecurityBlockedError         prompt injection, jailbreak, other security rule
@@ -76,6 +90,8 @@ if TYPE_CHECKING:
 __all__ = [
     "Advice",
     "AuthenticationError",
+    "BadRowError",
+    "BatchError",
     "BudgetExceededError",
     "CassetteError",
     "CassetteMismatchError",
@@ -88,6 +104,7 @@ __all__ = [
     "ContextWindowExceededError",
     "DeadlineExceededError",
     "DisconnectedError",
+    "DuplicateRowError",
     "EmptyResponseError",
     "EngineClosedError",
     "EngineNotStartedError",
@@ -102,12 +119,21 @@ __all__ = [
     "IdempotencyKeyReuseError",
     "IdempotencyNotSupportedError",
     "IdleTimeoutError",
+    "InputChangedError",
+    "InputError",
     "InvalidRequestError",
+    "JournalDamagedError",
+    "JournalError",
+    "JournalLockedError",
+    "JournalVersionError",
+    "JournalWriteError",
     "MalformedResponseError",
     "MiddlewareOrderError",
     "ModelEngineError",
     "ModelNotAllowedError",
+    "NoWorkersError",
     "NotFoundError",
+    "OutputError",
     "OverloadedError",
     "PIIBlockedError",
     "PermissionDeniedError",
@@ -123,6 +149,7 @@ __all__ = [
     "ReplayedWithoutContentError",
     "RequestTimeoutError",
     "ResponseTooLargeError",
+    "RowsInDoubtError",
     "SafetyBlockedError",
     "SecurityBlockedError",
     "ServerError",
@@ -131,6 +158,7 @@ __all__ = [
     "TLSError",
     "TransportError",
     "UnsupportedParameterError",
+    "WorkerLostError",
     "WriteTimeoutError",
     "WrongEventLoopError",
 ]
@@ -220,6 +248,8 @@ class ModelEngineError(Exception):
         self.attempts: tuple[Attempt, ...] = tuple(attempts)
         self.idempotency_key = idempotency_key
         self.partial = partial
+        self.row_id: str | None = None
+        """The row of a batch that failed with it. `None` outside of batches."""
 
     @property
     def status_code(self) -> int | None:
@@ -257,6 +287,8 @@ class ModelEngineError(Exception):
             facts.append(f"code {self.code}")
         if self.request_id is not None:
             facts.append(f"request id {_shown(self.request_id)}")
+        if self.row_id is not None:
+            facts.append(f"row {self.row_id!r}")
         if self.attempts:
             count = len(self.attempts)
             facts.append(f"after {count} attempt{'' if count == 1 else 's'}")
@@ -409,6 +441,97 @@ class CassetteMismatchError(CassetteError):
     """A replay has nothing recorded for this request, or nothing more; the message shows the nearest recorded one."""
 
     remedy = "Record it anew if the change is meant."
+
+
+class BatchError(ModelEngineError):
+    """A batch cannot go on, or one of its rows cannot be sent."""
+
+    remedy = "Run it again once the reason is gone; a journal keeps what is done."
+
+
+class BadRowError(BatchError):
+    """A row of the input is not what a row is; nothing was sent for it.
+
+    `param` names its member at fault, `row_id` is its id where that can be read.
+    """
+
+    remedy = "Correct the row; the others are not held up by it."
+    line: int | None = None
+    """Line of the file, from 1. `None` where the row is of no file."""
+
+
+class DuplicateRowError(BatchError):
+    """The input has the same id twice. Nothing was sent for the second."""
+
+    remedy = "Give each row an id of its own, or none."
+
+
+class InputChangedError(BatchError):
+    """A row differs from the one that the journal has under its id, or the journal is of another model or gateway."""
+
+    remedy = "Give the changed row a new id, use a new journal, or say `on_changed='rerun'`."
+
+
+class RowsInDoubtError(BatchError):
+    """Rows were in flight when an earlier run died: they may have run, and no idempotency key protects them."""
+
+    remedy = "Decide with `in_doubt='resend'` or `in_doubt='skip'`."
+
+
+class JournalError(BatchError):
+    """The journal of a batch cannot be used."""
+
+    remedy = "Check its path."
+
+
+class JournalLockedError(JournalError):
+    """Another run writes to the journal."""
+
+    remedy = "Wait until the other run has ended, or give this one a journal of its own."
+
+
+class JournalVersionError(JournalError):
+    """The journal was written by another version of Penstock, in a form that this one does not know."""
+
+    remedy = "Use the version that wrote it, or a new journal."
+
+
+class JournalDamagedError(JournalError):
+    """The file is not a journal, or a damaged one. It was left as it is."""
+
+    remedy = "Restore the file from a copy, or use a new journal."
+
+
+class JournalWriteError(JournalError):
+    """The journal cannot be written: the disk is full, or there was an I/O error. What was committed is kept."""
+
+    remedy = "Make room or repair the disk, and run the batch again: it goes on where it stopped."
+
+
+class InputError(BatchError):
+    """The input cannot be read, or was changed while it was read."""
+
+    remedy = "Check the file, and run the batch again: a journal keeps what is done."
+
+
+class OutputError(BatchError):
+    """Results cannot be written where they were to go."""
+
+    remedy = "Check the path and the room on the disk; with a journal nothing has to be sent again."
+
+
+class WorkerLostError(BatchError):
+    """A worker died or went away before the answer came: the row may have run."""
+
+    default_advice: ClassVar[Advice] = "keyed"
+    remedy = "Look into the log of the worker's machine; the row is sent again where that is safe."
+
+
+class NoWorkersError(BatchError):
+    """No worker could be had within the time for it; nothing was sent."""
+
+    default_advice: ClassVar[Advice] = "after"
+    remedy = "Check that the cluster has room for the workers, and run the batch again."
 
 
 class PolicyBlockedError(ModelEngineError):

@@ -8,15 +8,15 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 import orjson
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
-from penstock.middleware.breaker import Breaker
 from penstock.middleware.idempotency import Idempotency
-from penstock.middleware.limiter import Limiter
+from penstock.middleware.places import BREAKER, LIMITER, RETRY
+from penstock.middleware.policy import Ambiguous
 from penstock.middleware.retry import Retry
 from penstock.middleware.stack import AnyHandler, AnyMiddleware, checked_stack, compose, default_stack
 
@@ -54,6 +54,10 @@ if TYPE_CHECKING:
     import aiohttp
     from typing_extensions import Self
 
+    from .batch.batch import BatchConcurrency, OnError
+    from .batch.batch_results import BatchResults
+    from .batch.feed import Rows
+    from .batch.row_retry import RowRetry
     from .verdict import Answer
 
 T = TypeVar("T")
@@ -82,7 +86,27 @@ class CallOptions:
     on_break: OnBreak | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class PreparedCall:
+    """A unary call whose body is encoded: what is sent is settled, and nothing of it has an address or a key. Pickles.
+
+    Args:
+        operation: What is asked for.
+        model: The model asked for. `None` where the gateway chooses.
+        body: The JSON of the body, engine defaults in it.
+        headers, query, secrets: As in `penstock.engine.gateways.Request`.
+    """
+
+    operation: Literal["chat", "embeddings"]
+    model: str | None
+    body: bytes = field(repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    query: tuple[tuple[str, str], ...] = ()
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+
+
 _CALL_OPTIONS = tuple(CallOptions.__dataclass_fields__)
+_CALL_OPTION_NAMES = frozenset(_CALL_OPTIONS)
 _NO_OPTIONS = CallOptions()
 _NOT_DEFAULTS = ENGINE_PARAMETERS | {"messages", "model", "stream", *_CALL_OPTIONS}  # of `params`
 
@@ -217,6 +241,9 @@ class ModelEngine:
         for limit in tuple(self._opening.values()):
             limit.interrupt(EngineClosedError("the engine was stopped before an answer came"))
         await self._transport.stop()
+        for middleware in self._middleware:  # one that holds connections opens them again when it is used again
+            if (close := getattr(middleware, "aclose", None)) is not None:
+                await close()
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -308,6 +335,45 @@ class ModelEngine:
         exchange = self._exchange(request, call_options, self.gateway.stream_decoder, stream=True)
         return self._stream(exchange, call_options)
 
+    def batch(
+        self,
+        rows: Rows,
+        *,
+        concurrency: BatchConcurrency = 64,
+        ordered: bool = False,
+        on_error: OnError = "record",
+        journal: str | os.PathLike[str] | None = None,
+        row_attempts: int | RowRetry | None = None,
+        row_deadline: float | None = None,
+    ) -> BatchResults:
+        """Ask for the answers of many rows, so many at a time, and give out a result for each. Nothing is read before
+        the first result is asked for.
+
+        Args:
+            rows: Any iterable or async iterable of prompts, messages or mappings, see `BatchRow.of`.
+            concurrency: Rows in flight: a number; ``"auto"`` or an `AdaptiveConcurrency` for a limit that finds itself.
+            ordered: Whether results come in the order of the rows. Else they come as they are completed.
+            on_error: Whether the failure of a row is a result (``"record"``), or ends the iteration (``"raise"``).
+            journal: Path of a journal, with which a run that was killed goes on when it is made again. `None` keeps
+                nothing.
+            row_attempts: Calls for a row in all, each with the attempts of the engine's own retry; 3 by default.
+            row_deadline: Seconds for a row over all calls and waits. `None` leaves it to the clocks of each call.
+
+        Raises:
+            ConfigurationError: An option cannot work. More options: `penstock.engine.batch.batch.Batch`.
+        """
+        from .batch.batch import Batch
+
+        return Batch(
+            self,
+            journal=journal,
+            concurrency=concurrency,
+            ordered=ordered,
+            on_error=on_error,
+            row_attempts=row_attempts,
+            row_deadline=row_deadline,
+        ).results(rows)
+
     async def models(self, **options: Any) -> tuple[ModelInfo, ...]:
         """The models that the gateway offers."""
         reply, _ = await self._unary(Request(self.gateway.models), _options(options), self.gateway.decode_models)
@@ -330,6 +396,74 @@ class ModelEngine:
         except ModelEngineError as error:
             return Health(False, error.status, str(error), self._clock.monotonic() - started)
         return Health(True, status, detail, self._clock.monotonic() - started)
+
+    def _prepared(self, operation: Literal["chat", "embeddings"], members: Mapping[str, Any]) -> PreparedCall:
+        """Encode a unary call of which all members are data: none of them is taken for an option of the call."""
+        if not _CALL_OPTION_NAMES.isdisjoint(members):
+            misplaced = sorted(_CALL_OPTION_NAMES.intersection(members))
+            text = f"{misplaced[0]} is an option of the call, not a member of its body"
+            raise InvalidRequestError(text, param=misplaced[0], phase="not_sent")
+        if operation == "chat":
+            _, model, body = self._split(members, self.body_param_defaults)
+            request = self.gateway.encode_chat(model, to_messages(body.pop("messages", ())), body, stream=False)
+        else:
+            # An answer that is kept as it came is for readers who do not know base64: floats, the API's own default.
+            _, model, body = self._split(members, {"encoding_format": "float"})
+            request = self.gateway.encode_embeddings(model, body.pop("input", None), body)
+        encoded = encode_body(request.body or {})
+        return PreparedCall(operation, model, encoded, request.headers, request.query, request.secrets)
+
+    async def _send_prepared(
+        self,
+        call: PreparedCall,
+        decode: Callable[[Answer], T],
+        *,
+        idempotency_key: str | None = None,
+        timeout: float | None = None,
+        timeouts: Timeouts | None = None,
+        handler: AnyHandler | None = None,
+    ) -> tuple[T, CallContext]:
+        """Send a prepared call, through another stack where one is given. Returns what `decode` makes of the answer."""
+        options = CallOptions(timeouts, timeout, idempotency_key)
+        operation = self.gateway.chat if call.operation == "chat" else self.gateway.embeddings
+        request = Request(operation, None, call.headers, call.query, call.secrets)
+        exchange = self._exchange(request, options, decode, model=call.model, body=call.body)
+        reply = await self._committed(exchange, handler or self._handler)
+        result: T = await reply.result()
+        return result, exchange.context
+
+    @property
+    def _ambiguous(self) -> Ambiguous:
+        """The rule of the stack for requests that may have run."""
+        for middleware in self._middleware:
+            if isinstance(middleware, Retry):
+                return middleware.ambiguous
+        return "keyed"
+
+    @property
+    def _limiter(self) -> Any:
+        """What stands in the stack as its limiter. `None` when nothing does."""
+        limiters = (each for each in self._middleware if getattr(each, "place", None) == LIMITER)
+        return next(limiters, None)
+
+    @property
+    def _unary_timeouts(self) -> Timeouts:
+        """The clocks of a unary call that says nothing about them."""
+        return self._timeouts_of(_NO_OPTIONS, stream=False)
+
+    def _handler_with(self, limiter: AnyMiddleware) -> AnyHandler:
+        """The stack with a limiter in its place.
+
+        Raises:
+            ConfigurationError: It has one.
+        """
+        if self._limiter is not None:
+            raise ConfigurationError("the engine has a Limiter already: give it the limits of the batch")
+        inside = (middleware for middleware in self._middleware if (getattr(middleware, "place", None) or 0) > LIMITER)
+        first = next(inside, None)
+        position = len(self._middleware) if first is None else self._middleware.index(first)
+        stack = [*self._middleware[:position], limiter, *self._middleware[position:]]
+        return compose(checked_stack(stack), self._transport)
 
     async def _chat(
         self, messages: Messages, params: Mapping[str, Any], decode: Callable[[Answer], Any]
@@ -363,8 +497,8 @@ class ModelEngine:
 
     async def _once(self, exchange: Exchange) -> Reply:
         """Past what repeats, counts or holds back: the question is how the gateway is now."""
-        left_out = (Retry, Breaker, Limiter)
-        stack = [middleware for middleware in self._middleware if not isinstance(middleware, left_out)]
+        left_out = (RETRY, BREAKER, LIMITER)
+        stack = [each for each in self._middleware if getattr(each, "place", None) not in left_out]
         return await self._committed(exchange, compose(stack, self._transport))
 
     async def _committed(self, exchange: Exchange, handler: AnyHandler) -> Reply:
@@ -429,6 +563,7 @@ class ModelEngine:
         *,
         model: str | None = None,
         stream: bool = False,
+        body: bytes | None = None,
     ) -> Exchange:
         """Encode a request. Everything that can be wrong with it is found here, before anything is sent."""
         self._check_usable()
@@ -447,13 +582,13 @@ class ModelEngine:
         headers: CIMultiDict[str] = CIMultiDict(self.gateway.headers)
         headers.update(request.headers)
         headers["Accept"] = "text/event-stream" if stream else "application/json"
-        body = None
         if request.body is not None:
-            headers["Content-Type"] = "application/json"
             try:
                 body = encode_body(request.body)
             except ModelEngineError as error:
                 raise context.stamp(error) from None
+        if body is not None:
+            headers["Content-Type"] = "application/json"
         headers.update(self.default_headers)
         url = self._url(operation, request.query, options)
         context.secrets.update(self._secrets, request.secrets)

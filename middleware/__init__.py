@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .aiohttp_retry_policy import RetryAfterOptions
     from .record import Record
     from .replay import Replay
+    from .shared_limiter import SharedLimiter
 
 __all__ = [
     "AdaptiveConcurrency",
@@ -33,6 +34,7 @@ __all__ = [
     "Retry",
     "RetryAfterOptions",
     "RetryBudget",
+    "SharedLimiter",
     "default_stack",
 ]
 
@@ -40,6 +42,10 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name in ("Record", "Replay"):  # for tests; a program that calls a gateway does without
         return getattr(import_module(f".{name.lower()}", __name__), name)
+    if name == "SharedLimiter":  # for those who have many processes
+        from .shared_limiter import SharedLimiter
+
+        return SharedLimiter
     if name == "RetryAfterOptions":  # its base class is aiohttp-retry's, which is imported only by those who use it
         from .aiohttp_retry_policy import RetryAfterOptions
 

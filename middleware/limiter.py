@@ -3,38 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
 
-from penstock.engine.errors import (
-    ConfigurationError,
-    ConnectError,
-    ConnectTimeoutError,
-    DeadlineExceededError,
-    ModelEngineError,
-    OverloadedError,
-    QueueTimeoutError,
-    RateLimitError,
-    TLSError,
-    WrongEventLoopError,
-)
+from penstock.engine.errors import ConfigurationError, WrongEventLoopError
 from penstock.engine.exchange import CallContext, context_of
 
+from .admission import held, longest_wait, too_late
 from .breaker import check_admission
-from .concurrency import AdaptiveConcurrency, Concurrency, fixed
-from .line import NEVER, Line
-from .outcome import Outcome, observed
+from .concurrency import AdaptiveConcurrency, fixed
+from .gate import Gate, Slot, estimated_tokens
+from .line import Line
+from .outcome import Outcome
 from .places import LIMITER
 from .policy import checked_seconds
-from .rate_headers import rate_window
 from .rates import PerMinute, Rate
-
-_BYTES_PER_TOKEN = 4  # of English text; OpenAI's rule of thumb
-_MAX_TOKENS = rb'"max_(?:completion_)?tokens" ?: ?([0-9]{1,9})'
-_THROTTLES = (RateLimitError, OverloadedError, ConnectError, ConnectTimeoutError)
 
 
 class Limiter:
@@ -85,12 +70,15 @@ class Limiter:
     ) -> None:
         if not 0 < checked_seconds("Limiter(burst=...)", burst) <= 60:
             raise ConfigurationError(f"Limiter(burst=...) is above 0 and at most 60 s, not {burst!r}")
-        self._options = fixed(concurrency) if isinstance(concurrency, int) else concurrency
-        self._concurrency = Concurrency(self._options)
-        self._requests = Rate("Limiter(requests_per_minute=...)", requests_per_minute, burst)
-        self._tokens = Rate("Limiter(tokens_per_minute=...)", tokens_per_minute, burst)
-        if self._options is None and not (self._requests.is_bounded or self._tokens.is_bounded):
+        options = fixed(concurrency) if isinstance(concurrency, int) else concurrency
+        self._gate = Gate(
+            options,
+            Rate("Limiter(requests_per_minute=...)", requests_per_minute, burst),
+            Rate("Limiter(tokens_per_minute=...)", tokens_per_minute, burst),
+        )
+        if options is None and not (self._gate.requests.is_bounded or self._gate.tokens.is_bounded):
             raise ConfigurationError("a Limiter without a limit does nothing: give it one, or leave it out")
+        self._first_event = None if options is None else options.first_event
         self._line = Line()
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -100,12 +88,12 @@ class Limiter:
     @property
     def limit(self) -> int | None:
         """How many may be under way now. `None` for any number."""
-        return self._concurrency.limit
+        return self._gate.concurrency.limit
 
     @property
     def in_flight(self) -> int:
         """How many are under way. More than `limit` after that has fallen."""
-        return self._concurrency.in_flight
+        return self._gate.concurrency.in_flight
 
     @property
     def waiting(self) -> int:
@@ -115,77 +103,16 @@ class Limiter:
     async def __call__(self, request: Any, handler: Callable[[Any], Awaitable[Any]]) -> Any:
         context = context_of(request)
         self._check_loop(context)
-        tokens = estimated_tokens(request.body) if self._tokens.is_bounded else 0
-        await self._turn(context, tokens)
+        tokens = estimated_tokens(request.body) if self._gate.tokens.is_bounded else 0
+        within = longest_wait(context)
+        if not await self._line.wait(partial(self._delay, context, tokens), within, context.clock):
+            raise too_late(context, within, f"{self.in_flight} are under way, {self.waiting} wait")
         check_admission(context)
-        started = context.clock.monotonic()
-        self._requests.take(1, started)
-        self._tokens.take(tokens, started)
-        slot = _Slot(self._concurrency.enter(), started, tokens)
-        try:
-            reply = await observed(request, handler, context, partial(self._leave, slot, context))
-        except ModelEngineError as error:
-            self._learn(error.headers, context)
-            raise
-        self._learn(reply.headers, context)
-        await self._time_first_event(reply, slot, context)
-        return reply
-
-    async def _turn(self, context: CallContext, tokens: int) -> None:
-        """Wait for a slot, and for what the rates give."""
-        queue, left = context.timeouts.queue, context.time_left
-        within = min(NEVER if queue is None else queue, NEVER if left is None else left)
-        if await self._line.wait(partial(self._delay, context, tokens), within, context.clock):
-            return
-        error: ModelEngineError
-        if left == within:
-            error = DeadlineExceededError("the deadline came before the call's turn", phase="not_sent")
-        else:
-            told = f"{self.in_flight} are under way, {self.waiting} wait"
-            error = QueueTimeoutError(f"the call's turn did not come within {queue:g} s: {told}", phase="not_sent")
-        error.model_name, error.gateway = context.model, context.target.gateway
-        raise error
+        slot = self._gate.enter(tokens, context.clock.monotonic())
+        return await held(request, handler, context, _Held(self._gate, self._line, slot, context), self._first_event)
 
     def _delay(self, context: CallContext, tokens: int) -> float:
-        if not self._concurrency.has_room:
-            return NEVER
-        now = context.clock.monotonic()
-        return max(self._requests.delay(1, now), self._tokens.delay(tokens, now))
-
-    def _leave(self, slot: _Slot, context: CallContext, outcome: Outcome) -> None:
-        """The attempt is over, in whatever way. Called once."""
-        now = context.clock.monotonic()
-        if outcome.is_success:
-            self._concurrency.succeeded(slot.entered)
-        elif is_throttle(outcome.error):
-            self._concurrency.throttled(slot.entered)
-        self._concurrency.leave()
-        if outcome.usage is not None:
-            self._tokens.settle(slot.tokens, outcome.usage.total_tokens, slot.started, now)
-        elif outcome.error is not None and outcome.error.phase == "not_sent":
-            self._requests.settle(1, 0, slot.started, now)
-            self._tokens.settle(slot.tokens, 0, slot.started, now)
-        self._line.wake()
-
-    def _learn(self, headers: Mapping[str, str], context: CallContext) -> None:
-        """Take over what the gateway says about its rates."""
-        for kind, rate in (("requests", self._requests), ("tokens", self._tokens)):
-            if rate.is_bounded and (window := rate_window(headers, kind, context.clock.time())) is not None:
-                rate.learn(window, context.clock.monotonic())
-        self._line.wake()  # a limit that is found out may be higher than the one before
-
-    async def _time_first_event(self, reply: Any, slot: _Slot, context: CallContext) -> None:
-        """Count a stream that is slow to begin as too much for the gateway."""
-        seconds = None if self._options is None else self._options.first_event
-        if seconds is None or not context.stream:
-            return
-        try:
-            await reply.commit()  # what is outside of here waits for this in any case
-        except BaseException:
-            reply.release()
-            raise
-        if context.clock.monotonic() - slot.started > seconds:
-            self._concurrency.throttled(slot.entered)
+        return self._gate.delay(tokens, context.clock.monotonic())
 
     def _check_loop(self, context: CallContext) -> None:
         loop = asyncio.get_running_loop()
@@ -196,31 +123,21 @@ class Limiter:
 
 
 @dataclass(frozen=True, slots=True)
-class _Slot:
-    """What one request holds.
+class _Held:
+    """A slot of the gate. What changes there, the first in line has to look at."""
 
-    Args:
-        entered: What `Concurrency.enter` gave.
-        started: When it started.
-        tokens: What was estimated.
-    """
+    gate: Gate
+    line: Line
+    slot: Slot
+    context: CallContext
 
-    entered: int
-    started: float
-    tokens: int
+    def over(self, outcome: Outcome) -> None:
+        self.gate.leave(self.slot, outcome, self.context.clock.monotonic())
+        self.line.wake()
 
+    def learn(self, headers: Mapping[str, str]) -> None:
+        self.gate.learn(headers, self.context.clock.time(), self.context.clock.monotonic())
+        self.line.wake()  # a limit that is found out may be higher than the one before
 
-def is_throttle(error: ModelEngineError | None) -> bool:
-    """Whether an error means that there was too much. A refused TLS handshake does not: it fails at any rate."""
-    return isinstance(error, _THROTTLES) and not isinstance(error, TLSError)
-
-
-def estimated_tokens(body: Any) -> int:
-    """Tokens that a request may take: a quarter of its bytes, and what the body allows for the answer.
-
-    Of a body that is not bytes, as on a plain aiohttp session, only the size is known, and of some not even that.
-    """
-    if not isinstance(body, bytes):
-        return (getattr(body, "size", None) or 0) // _BYTES_PER_TOKEN
-    found = re.search(_MAX_TOKENS, body)
-    return len(body) // _BYTES_PER_TOKEN + (int(found[1]) if found else 0)
+    def slow(self) -> None:
+        self.gate.concurrency.throttled(self.slot.entered)

@@ -73,6 +73,14 @@ class Rate:
         elif at >= self._busy_since:  # else the bucket has been full since, and holds nothing back for it
             self._full_at -= (taken - amount) / self._second
 
+    def missing(self, now: float) -> float:
+        """How much is missing until it is full. 0 without a bound."""
+        return (self._full_at - now) * self._second if self._full_at > now and math.isfinite(self._second) else 0.0
+
+    def empty(self, now: float) -> None:
+        """Begin with nothing that may be taken at once."""
+        self._full_at, self._busy_since = now + self._span, now
+
     def learn(self, window: RateWindow, now: float) -> None:
         """Take over what the gateway says, where that is less.
 

@@ -132,6 +132,11 @@ class Retry:
         else:
             self._start = lambda request, context: default
 
+    @property
+    def ambiguous(self) -> Ambiguous:
+        """What it does when the first request may have run."""
+        return self._rules.ambiguous
+
     async def __call__(self, request: Any, handler: Callable[[Any], Awaitable[Any]]) -> Any:
         context = context_of(request)
         course = _Course(request, context, self._budget_of(request.url))

@@ -17,7 +17,7 @@ Replay
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from penstock.engine.errors import MiddlewareOrderError
 
@@ -29,6 +29,9 @@ from .limiter import Limiter
 from .places import RETRY
 from .retry import Retry
 
+if TYPE_CHECKING:
+    from .shared_limiter import SharedLimiter
+
 AnyMiddleware = Callable[[Any, Callable[[Any], Awaitable[Any]]], Awaitable[Any]]
 AnyHandler = Callable[[Any], Awaitable[Any]]
 
@@ -38,7 +41,7 @@ def default_stack(
     idempotency: Idempotency | None = None,
     retry: Retry | None = None,
     breaker: Breaker | None = None,
-    limiter: Limiter | None = None,
+    limiter: Limiter | SharedLimiter | None = None,
     auth: Auth | None = None,
 ) -> list[AnyMiddleware]:
     """The middlewares an engine uses when it is given none; each may be replaced by one with other options.

@@ -8,6 +8,7 @@ from types import ModuleType
 import pytest
 
 import penstock
+import penstock.batch
 import penstock.testing
 from penstock.engine import testing
 
@@ -18,6 +19,11 @@ NIM AdaptiveConcurrency Atrium Attempt Auth Backoff Breaker ChatStream Classify 
 Idempotency Keeptrusts LLMResponse LLMResponseChunk Limiter ModelConfig ModelEngine ModelEngineError ModelInfo Modelgov
 OmniGate OpenAI Record Replay Retry RetryAfterOptions RetryBudget SSEDecoder ServerSentEvent StreamSummary
 StreamTruncatedError Timeouts ToolCall UsageInfo __version__ default_stack errors
+"""
+
+BATCH = """
+AppendPublisher Batch BatchProgress BatchResult BatchResults BatchRow BatchSummary Journal Publisher RayBatch
+RenamePublisher RowFile RowRetry openai_line
 """
 
 TESTING = """
@@ -32,6 +38,10 @@ def test_penstock_offers_these_names() -> None:
     assert penstock.__all__ == PUBLIC.split()
 
 
+def test_penstock_batch_offers_these_names() -> None:
+    assert penstock.batch.__all__ == BATCH.split()
+
+
 def test_penstock_testing_offers_these_names() -> None:
     assert testing.__all__ == TESTING.split()
     assert {name: getattr(penstock.testing, name) for name in penstock.testing.__all__} == {
@@ -39,7 +49,7 @@ def test_penstock_testing_offers_these_names() -> None:
     }
 
 
-@pytest.mark.parametrize("door", [penstock, penstock.testing])
+@pytest.mark.parametrize("door", [penstock, penstock.batch, penstock.testing])
 def test_every_public_name_is_there_and_says_what_it_is(door: ModuleType) -> None:
     offered = [getattr(door, name) for name in door.__all__]
     assert [value for value in offered if inspect.isroutine(value) or inspect.isclass(value) if not value.__doc__] == []
@@ -50,7 +60,7 @@ def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
         penstock.Engine  # noqa: B018
 
 
-@pytest.mark.parametrize("door", [penstock, penstock.testing])
+@pytest.mark.parametrize("door", [penstock, penstock.batch, penstock.testing])
 def test_no_public_function_hides_a_module(door: ModuleType) -> None:
     functions = {name for name in door.__all__ if inspect.isfunction(getattr(door, name))}
     assert functions & {name.rpartition(".")[2] for name in modules()} == set()

@@ -14,7 +14,7 @@ from penstock.engine.gateways import Request
 from penstock.engine.gateways.modelgov.shapes import Explanation
 from penstock.engine.gateways.omnigate import OmniGateProject
 from penstock.engine.verdict import Answer
-from penstock.sync import NIM, Atrium, ChatStream, Keeptrusts, ModelEngine, Modelgov, OmniGate, OpenAI
+from penstock.sync import NIM, Atrium, BatchResults, ChatStream, Keeptrusts, ModelEngine, Modelgov, OmniGate, OpenAI
 
 
 def calls(engine: ModelEngine, request: Request) -> None:
@@ -23,6 +23,7 @@ def calls(engine: ModelEngine, request: Request) -> None:
     assert_type(engine.stream_call({"role": "user", "content": "Hi"}), ChatStream)
     assert_type(engine.stream_chat_completion("Hi", idempotency_key="k"), ChatStream)
     assert_type(engine.embed(["one", "two"]), EmbeddingResponse)
+    assert_type(engine.batch(["Hi"]), BatchResults)
     assert_type(engine.models(), tuple[ModelInfo, ...])
     assert_type(engine.health(), Health)
     assert_type(engine.probe(request.operation), Health)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 MODEL = "tiny"
 KEY = "sk-benchmark"
 PATH = "/v1/chat/completions"
+ANSWER = "Seven is a prime."
+"""What the load server says to whatever is not streamed."""
 
 Take = Callable[[Any], object]
 """Gets each piece of a stream, a text that is not empty. From what does not decode it gets bytes."""
@@ -38,6 +41,42 @@ class Parser:
     wants_payloads: bool = False
 
 
+@dataclass(frozen=True)
+class Work:
+    """A batch.
+
+    Args:
+        rows: How many.
+        concurrency: Requests in flight at most.
+        folder: For whatever the library keeps. The same for `prepare` and `run`.
+    """
+
+    rows: int
+    concurrency: int
+    folder: Path
+
+    def prompts(self) -> Iterator[str]:
+        """One for each row, made as they are asked for."""
+        return (f"Name prime number {number}." for number in range(self.rows))
+
+
+@dataclass(frozen=True)
+class Batcher:
+    """A way to take many rows through.
+
+    Args:
+        run: Returns how many rows had the right answer.
+        prepare: Called before, and not measured. `None` has nothing to prepare.
+        is_resume: Whether what it does is to go on with what was done.
+        is_alone: Whether all is done in this process, so that its CPU time says it all.
+    """
+
+    run: Callable[[Work], Awaitable[int]]
+    prepare: Callable[[Work], Awaitable[object]] | None = None
+    is_resume: bool = False
+    is_alone: bool = True
+
+
 @dataclass
 class Peer:
     """A library, connected to the load server. Each member is by the name that stands in the results."""
@@ -46,6 +85,7 @@ class Peer:
     readers: dict[str, Reader] = field(default_factory=dict)
     callers: dict[str, Caller] = field(default_factory=dict)
     parsers: dict[str, Parser] = field(default_factory=dict)
+    batchers: dict[str, Batcher] = field(default_factory=dict)
 
 
 def body(prompt: str, *, stream: bool) -> dict[str, Any]:

@@ -84,12 +84,19 @@ def check_engine_options(parser: ArgumentParser, options: Namespace) -> None:
             parser.error(f"--param {name}=... is not for the body: use {_HAVE_OPTIONS[name]}")
 
 
-def make_engine(options: Namespace, before_sleep: Callable[[RetryCallState], None] | None = None) -> ModelEngine:
+def make_engine(
+    options: Namespace,
+    before_sleep: Callable[[RetryCallState], None] | None = None,
+    limiter: Any = None,
+    **more: Any,
+) -> ModelEngine:
     """An engine as the options say, not started.
 
     Args:
         options: What `add_engine_options` describes.
         before_sleep: Called before each wait of Retry, see there.
+        limiter: For the stack. `None` leaves it out.
+        more: Other arguments of `ModelEngine`.
 
     Raises:
         ConfigurationError: It cannot work.
@@ -99,7 +106,10 @@ def make_engine(options: Namespace, before_sleep: Callable[[RetryCallState], Non
         base_url=options.base_url,
         default_headers=dict(options.header),
         allow_http=options.allow_http,
-        middleware=default_stack(retry=Retry(max_attempts=options.max_attempts, before_sleep=before_sleep)),
+        middleware=default_stack(
+            retry=Retry(max_attempts=options.max_attempts, before_sleep=before_sleep), limiter=limiter
+        ),
+        **more,
     )
 
 

@@ -4,8 +4,9 @@ A twin runs its engine on an event loop in a thread of its own, and waits. Its s
 those they stand for; a test compares them all.
 """
 
+from .batch_results import BatchResults
 from .engines import NIM, Atrium, Keeptrusts, Modelgov, OmniGate, OpenAI
 from .model_engine import ModelEngine
 from .stream import ChatStream
 
-__all__ = ["NIM", "Atrium", "ChatStream", "Keeptrusts", "ModelEngine", "Modelgov", "OmniGate", "OpenAI"]
+__all__ = ["NIM", "Atrium", "BatchResults", "ChatStream", "Keeptrusts", "ModelEngine", "Modelgov", "OmniGate", "OpenAI"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,6 +15,7 @@ from ..exchange import Operation
 from ..gateways import Gateway, Request
 from ..model_engine import ModelEngine as AsyncModelEngine
 from ..types import EmbeddingResponse, Health, LLMResponse, Messages, ModelInfo, OnBreak, Timeouts
+from .batch_results import BatchResults
 from .loop_thread import LoopFactory
 from .stream import ChatStream
 from .twin import Twin
@@ -21,6 +23,9 @@ from .twin import Twin
 if TYPE_CHECKING:
     import aiohttp
 
+    from ..batch.batch import BatchConcurrency, OnError
+    from ..batch.feed import Rows
+    from ..batch.row_retry import RowRetry
     from ..verdict import Answer
 
 T = TypeVar("T")
@@ -149,6 +154,42 @@ class ModelEngine(Twin):
         read.
         """
         return self._stream(self._engine.stream_request(request, **options))
+
+    def batch(
+        self,
+        rows: Rows,
+        *,
+        concurrency: BatchConcurrency = 64,
+        ordered: bool = False,
+        on_error: OnError = "record",
+        journal: str | os.PathLike[str] | None = None,
+        row_attempts: int | RowRetry | None = None,
+        row_deadline: float | None = None,
+    ) -> BatchResults:
+        """Ask for the answers of many rows, so many at a time, and give out a result for each. Nothing is read before
+        the first result is asked for.
+
+        Args:
+            rows: Any iterable or async iterable of prompts, messages or mappings, see `BatchRow.of`. It is read in the
+                loop's thread.
+            concurrency: Rows in flight: a number; ``"auto"`` or an `AdaptiveConcurrency` for a limit that finds itself.
+            ordered: Whether results come in the order of the rows. Else they come as they are completed.
+            on_error: Whether the failure of a row is a result (``"record"``), or ends the iteration (``"raise"``).
+            journal: Path of a journal, with which a run that was killed goes on when it is made again. `None` keeps
+                nothing.
+            row_attempts: Calls for a row in all, each with the attempts of the engine's own retry; 3 by default.
+            row_deadline: Seconds for a row over all calls and waits. `None` leaves it to the clocks of each call.
+        """
+        results = self._engine.batch(
+            rows,
+            concurrency=concurrency,
+            ordered=ordered,
+            on_error=on_error,
+            journal=journal,
+            row_attempts=row_attempts,
+            row_deadline=row_deadline,
+        )
+        return BatchResults(results, self._usable(), self)
 
     def models(self, **options: Any) -> tuple[ModelInfo, ...]:
         """The models that the gateway offers."""

@@ -117,6 +117,50 @@ def _uncommitted(original: Any) -> Any:
     return commit
 
 
+def _told_before_it_is_committed(original: Any) -> Any:
+    def transact(thread: Any, file: Any, work: Any, answers: Any) -> None:
+        commit = file.commit
+
+        def tell_and_commit() -> None:
+            thread._tell(list(answers), None)
+            commit()
+
+        file.commit = tell_and_commit
+        try:
+            original(thread, file, work, answers)
+        finally:
+            del file.commit
+
+    return transact
+
+
+def _going_on_after_a_failure(original: Any) -> Any:
+    def serve(thread: Any, file: Any) -> None:
+        thread._failure = None
+        if file._connection.in_transaction:
+            file._connection.execute("ROLLBACK")
+        original(thread, file)
+
+    return serve
+
+
+def _without_failure(original: Any) -> Any:
+    return lambda writer, answers, failure: original(writer, answers, None)
+
+
+def _never_passed(original: Any) -> Any:
+    """A walk that takes no place for passed, so no id has come before."""
+
+    def sort_out(walk: Any, rows: Any, here: Any) -> Any:
+        place, walk._place = walk._place, -1
+        try:
+            return original(walk, rows, here)
+        finally:
+            walk._place = place
+
+    return sort_out
+
+
 def _without_hints(original: Any) -> Any:
     def timed(wait: float, error: Any, **options: Any) -> Any:
         error.retry_after, hint = None, error.retry_after
@@ -236,7 +280,7 @@ DEFENCES: dict[str, Defence] = {
         ("middleware/test_limiter.py::test_a_slot_is_given_back_however_the_answer_ends",),
     ),
     "too much lowers the limit": Defence(
-        (_returns("penstock.middleware.limiter:is_throttle", False),),
+        (_returns("penstock.middleware.gate:is_throttle", False),),
         ("middleware/test_limiter.py::test_a_burst_of_refusals_lowers_the_limit_once",),
     ),
     "queue clock": Defence(
@@ -352,6 +396,38 @@ DEFENCES: dict[str, Defence] = {
     "no cookies": Defence(
         (Removal("aiohttp:DummyCookieJar", lambda original: lambda: aiohttp.CookieJar(unsafe=True)),),
         (_TRANSPORT + "test_cookies_are_not_kept",),
+    ),
+    # The journal of a batch
+    "journal: one writer": Defence(
+        (_returns("penstock.engine.batch.journal_lock:_lock", None),),
+        ("engine/batch/test_journal_crash.py::test_a_second_writer_is_refused_and_told_who_writes",),
+    ),
+    "journal: other files": Defence(
+        (_returns("penstock.engine.batch.journal_file:check_header", None),),
+        ("engine/batch/test_journal_failures.py::test_a_file_of_something_else_is_left_as_it_is",),
+    ),
+    "journal: commit first": Defence(
+        (Removal("penstock.engine.batch.journal_thread:JournalThread._transact", _told_before_it_is_committed),),
+        ("engine/batch/test_journal_failures.py::test_a_write_that_fails_stops_the_journal",),
+    ),
+    "journal: the end at a failure": Defence(
+        (
+            Removal("penstock.engine.batch.journal_thread:JournalThread._serve", _going_on_after_a_failure),
+            Removal("penstock.engine.batch.journal_writer:JournalWriter._resolve", _without_failure),
+        ),
+        ("engine/batch/test_journal_failures.py::test_a_write_that_fails_stops_the_journal",),
+    ),
+    "journal: on the disk in a second": Defence(
+        (_returns("penstock.engine.batch.journal_file:JournalFile.sync", None),),
+        ("engine/batch/test_journal_failures.py::test_commits_are_brought_to_the_disk_without_being_asked",),
+    ),
+    "journal: no id twice": Defence(
+        (Removal("penstock.engine.batch.walk:Walk._sort_out", _never_passed),),
+        ("engine/batch/test_journal_walk.py::test_an_id_that_comes_twice_is_refused",),
+    ),
+    "journal: rows that went": Defence(
+        (_returns("penstock.engine.batch.walk:Walk.retire", 0),),
+        ("engine/batch/test_journal_walk.py::test_records_follow_their_rows",),
     ),
     # Loops and processes
     "one event loop": Defence(

@@ -19,7 +19,8 @@ from penstock.engine.exchange import CallContext, Exchange, Operation, Target
 from penstock.engine.verdict import judge_openai
 from penstock.middleware import Auth, Classify, Idempotency, Retry
 from penstock.middleware.concurrency import AdaptiveConcurrency
-from penstock.middleware.limiter import Limiter, estimated_tokens, is_throttle
+from penstock.middleware.gate import estimated_tokens, is_throttle
+from penstock.middleware.limiter import Limiter
 from penstock.testing import Gateway, answer, cut, error_event, fail, hang_up, reset, stall, truncate
 from tests.awaits import CountedAwaits, at_each_wait
 from tests.clocks import FakeClock

@@ -12,7 +12,7 @@ import pytest
 
 from penstock.testing import Gateway, answer, stall
 
-JOB = Path(__file__).with_name("batch.py")
+JOB = Path(__file__).with_name("questions.py")
 
 
 @pytest.fixture

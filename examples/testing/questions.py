@@ -1,6 +1,6 @@
 """A batch job: a question on each line of a file, an answer on each line of another.
 
-    python batch.py questions.jsonl answers.jsonl
+    python questions.py questions.jsonl answers.jsonl
 
 It may be killed at any time and started again: what has been answered is not asked again, and what was under way is
 asked with the idempotency key it had, so that the gateway does not run it twice.
