@@ -155,7 +155,8 @@ class Batch:
     def drain(self) -> None:
         """Send no more rows. What is in flight is finished, recorded and given out, and the run ends without an error.
 
-        Rows that were read and not sent get no result. Without a run it does nothing.
+        Rows that were read and not sent get no result. With ``ordered`` those behind such a row leave without it; with
+        a journal the next run gives out all of them again, in order. Without a run it does nothing.
         """
         if self._pipeline is not None:
             self._pipeline.drain()

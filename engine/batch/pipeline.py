@@ -15,6 +15,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 _WINDOW = 4  # rows in the pipeline for each that can be sent: room for results that nobody has taken yet
 _ORDERED_WINDOW = 16  # as many more as may finish while the first of them runs
 _LEAST_WINDOW = 256  # rows; the journal is asked for blocks of them
+_INTENDS = 2  # blocks of rows that are being written down at once: one is committed while another gathers
 
 
 class Pipeline:
@@ -104,6 +106,8 @@ class Pipeline:
         self._unsettled = 0  # rows read that have no result yet
         self._found: deque[Errand] = deque()  # to be sent, and not yet written down
         self._ready: deque[Errand] = deque()  # may be sent
+        self._intends: set[asyncio.Task[None]] = set()
+        self._intending = 0  # rows that are being written down
         self._in_flight: dict[int, Errand] = {}
         self._waiting: WaitingRoom[Errand] = WaitingRoom(clock)
         self._is_fed = False  # all that is to be sent was written down
@@ -132,7 +136,7 @@ class Pipeline:
 
     def drain(self) -> None:
         """Send no more rows. What is in flight is finished and given out, but for what would be tried again; then the
-        run ends.
+        run ends. In order, what stands behind a row without a result is given out without it.
         """
         self._is_draining = True
         self._settle_up()
@@ -193,8 +197,8 @@ class Pipeline:
         """Keep the lanes supplied, until the source ends."""
         while not self._is_draining:
             wanted = self._wanted()
-            if wanted > 0 and self._found:
-                await self._intend([self._found.popleft() for _ in range(min(wanted, len(self._found)))])
+            if wanted > 0 and self._found and len(self._intends) < _INTENDS:
+                self._begin_to_intend([self._found.popleft() for _ in range(min(wanted, len(self._found)))])
             elif self._has_ended:
                 if not self._found:
                     break
@@ -203,6 +207,8 @@ class Pipeline:
                 await self._read(room)
             else:
                 await self._need_arises()
+        if self._intends:
+            await asyncio.wait(self._intends)
         if self._journal is not None and not self._is_draining and self.failure is None:
             self.absent = await self._journal.retire()
         self._is_fed = True
@@ -212,7 +218,7 @@ class Pipeline:
         """Rows that may be written down now: as many as lanes wait for, and a supply where that does no harm."""
         lanes = self._runner.lanes * self._runner.rows_a_lane
         ahead = lanes if self._keeper.keeps_ahead else 0
-        return len(self._idle) * self._runner.rows_a_lane + ahead - len(self._ready)
+        return len(self._idle) * self._runner.rows_a_lane + ahead - len(self._ready) - self._intending
 
     def _room(self) -> int:
         """Rows that may be read now."""
@@ -231,6 +237,8 @@ class Pipeline:
         if self._need is None or self._need.done():
             return
         if not self._is_draining:
+            if len(self._intends) == _INTENDS:
+                return
             supply = self._wanted()
             least = 1 if self._idle else max(1, self._runner.lanes // 2)
             if supply < least or not (self._found or self._has_ended or self._room() > 0):
@@ -286,12 +294,24 @@ class Pipeline:
             refused.append((number, BatchResult(row, error=error, gateway=self._gateway)))
             return None
 
+    def _begin_to_intend(self, errands: list[Errand]) -> None:
+        """Have rows written down, while others are, and before they are sent."""
+        self._intending += len(errands)
+        intend = asyncio.ensure_future(self._guarded(partial(self._intend, errands)))
+        self._intends.add(intend)
+        intend.add_done_callback(self._intended)
+
     async def _intend(self, errands: list[Errand]) -> None:
         try:
             await self._keeper.intend(errands)
         finally:
             self._ready.extend(errands)  # also when the run ends meanwhile: then what was written down is taken back
+            self._intending -= len(errands)
         self._call_lanes()
+
+    def _intended(self, intend: asyncio.Task[None]) -> None:
+        self._intends.discard(intend)
+        self._ask()
 
     def _leave(self, rows: int) -> None:
         """So many rows leave without a result."""
@@ -448,7 +468,7 @@ class Pipeline:
         if self.failure is None:
             self.failure = error
         self._is_draining = True
-        for task in (*self._lanes, *self._tasks):
+        for task in (*self._lanes, *self._tasks, *self._intends):
             task.cancel()
         self._in_flight.clear()
         self._outlet.close()
@@ -456,7 +476,7 @@ class Pipeline:
     async def _close(self) -> None:
         """End every task, and take back what was written down and not sent."""
         self._is_draining = True
-        tasks = [*self._lanes, *self._tasks]
+        tasks = [*self._lanes, *self._tasks, *self._intends]
         for task in tasks:
             task.cancel()
         if tasks:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import signal
 import sys
 import tempfile
 from argparse import Namespace
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from ..batch.batch import Batch
@@ -20,6 +19,7 @@ from .batch_making import made_batch, make_publisher
 from .batch_report import BatchReport
 from .batch_view import View, make_view
 from .output import Output
+from .running import signals_handled
 
 _NO_JOURNAL = "no journal outlives this command: with --journal PATH it could be gone on with after a crash"
 
@@ -56,7 +56,7 @@ class _Run:
         failure: ModelEngineError | None = None
         running = asyncio.ensure_future(self._batch.run(self._rows, publisher))
         showing = asyncio.ensure_future(self._show_now_and_then())
-        with _handled(lambda: self._interrupt(running)):
+        with signals_handled(lambda: self._interrupt(running)):
             try:
                 await asyncio.wait((running,))
             finally:
@@ -96,22 +96,6 @@ class _Run:
             progress = self._batch.progress
             return self._meter.read(progress, self._rows.estimated_rows, not self._rows.is_read)
         return None
-
-
-@contextlib.contextmanager
-def _handled(interrupt: Callable[[], None]) -> Iterator[None]:
-    """SIGINT and SIGTERM call a function."""
-    loop = asyncio.get_running_loop()
-    handled = []
-    for number in (signal.SIGINT, signal.SIGTERM):
-        with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):  # Windows; not the main thread
-            loop.add_signal_handler(number, interrupt)
-            handled.append(number)
-    try:
-        yield
-    finally:
-        for number in handled:
-            loop.remove_signal_handler(number)
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, Namespace, _ArgumentGroup
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -17,23 +17,39 @@ from . import arguments
 if TYPE_CHECKING:
     from tenacity import RetryCallState
 
+Group = _ArgumentGroup  # what `add_argument_group` returns has no public name
 MODEL_VARIABLE = "PENSTOCK_MODEL"
 _HAVE_OPTIONS = {"model": "--model", "messages": "MESSAGE and --system", "stream": "--no-stream"}
 
 
 def add_engine_options(parser: ArgumentParser) -> None:
     """Add the options to a command."""
+    group = add_model_options(parser)
+    group.add_argument(
+        "--base-url", metavar="URL", help="where the gateway is, with or without /v1; by default its public address"
+    )
+    group = add_body_options(parser)
+    group.add_argument(
+        "--max-attempts", type=arguments.count, metavar="N", help="requests in all, the first included (default: 3)"
+    )
+    group.add_argument(
+        "--timeout",
+        type=arguments.seconds,
+        metavar="SECONDS",
+        help="for the whole call, all attempts and waits included (default: 1800)",
+    )
+
+
+def add_model_options(parser: ArgumentParser) -> Group:
+    """Add those that say which model it is and how to be let in; returns their group."""
     group = parser.add_argument_group("the model and where it is")
     group.add_argument("--model", metavar="NAME", help=f"the model's name; by default ${MODEL_VARIABLE}")
     group.add_argument(
         "--gateway",
         default="openai",
         metavar="NAME",
-        help=f"{', '.join(gateway_names())}, or any name for an OpenAI-compatible server at --base-url "
-        "(default: openai)",
-    )
-    group.add_argument(
-        "--base-url", metavar="URL", help="where the gateway is, with or without /v1; by default its public address"
+        help=f"{', '.join(gateway_names())}, or any name for an OpenAI-compatible server whose "
+        "address is given (default: openai)",
     )
     group.add_argument(
         "--api-key-env",
@@ -54,6 +70,11 @@ def add_engine_options(parser: ArgumentParser) -> None:
         action="store_true",
         help="send the key over plain http:// to another machine, where everybody on the way can read it",
     )
+    return group
+
+
+def add_body_options(parser: ArgumentParser) -> Group:
+    """Add those that say what is in the body; returns their group."""
     group = parser.add_argument_group("the request")
     group.add_argument(
         "--param",
@@ -63,15 +84,7 @@ def add_engine_options(parser: ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="member of the request body, repeatable: JSON where VALUE is JSON, else text (temperature=0, stop=END)",
     )
-    group.add_argument(
-        "--max-attempts", type=arguments.count, metavar="N", help="requests in all, the first included (default: 3)"
-    )
-    group.add_argument(
-        "--timeout",
-        type=arguments.seconds,
-        metavar="SECONDS",
-        help="for the whole call, all attempts and waits included (default: 1800)",
-    )
+    return group
 
 
 def check_engine_options(parser: ArgumentParser, options: Namespace) -> None:

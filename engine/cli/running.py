@@ -1,4 +1,4 @@
-"""Runs a command's coroutine so that Ctrl-C cancels it."""
+"""Runs a command's coroutine so that Ctrl-C cancels it, or does what the command wants."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import signal
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -30,3 +30,19 @@ async def _cancelled_by_interrupt(command: Coroutine[Any, Any, T]) -> T:
     with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):  # Windows; not the main thread
         asyncio.get_running_loop().add_signal_handler(signal.SIGINT, task.cancel)
     return await task
+
+
+@contextlib.contextmanager
+def signals_handled(interrupt: Callable[[], None]) -> Iterator[None]:
+    """SIGINT and SIGTERM call a function, and do nothing else."""
+    loop = asyncio.get_running_loop()
+    handled = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):  # Windows; not the main thread
+            loop.add_signal_handler(number, interrupt)
+            handled.append(number)
+    try:
+        yield
+    finally:
+        for number in handled:
+            loop.remove_signal_handler(number)
