@@ -39,6 +39,7 @@ Branches follow *who has to act and whether trying again helps*, not the status 
     │   ├── OutputError                  results cannot be written
     │   ├── WorkerLostError              a worker went away before the answer came
     │   └── NoWorkersError               no worker could be had
+    ├── BenchDocumentError               what a bench run is kept in cannot be read or written
     ├── PolicyBlockedError               refused by a policy; final
     │   ├── PIIBlockedError              personal data in prompt or answer
     │   ├── SecurityBlockedError         prompt injection, jailbreak, other security rule
@@ -92,6 +93,7 @@ __all__ = [
     "AuthenticationError",
     "BadRowError",
     "BatchError",
+    "BenchDocumentError",
     "BudgetExceededError",
     "CassetteError",
     "CassetteMismatchError",
@@ -532,6 +534,12 @@ class NoWorkersError(BatchError):
 
     default_advice: ClassVar[Advice] = "after"
     remedy = "Check that the cluster has room for the workers, and run the batch again."
+
+
+class BenchDocumentError(ModelEngineError):
+    """The document of a bench run, or what is made of it, cannot be read or written."""
+
+    remedy = "Check the path, and that the file is a JSON document of `penstock bench`."
 
 
 class PolicyBlockedError(ModelEngineError):

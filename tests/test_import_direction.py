@@ -104,7 +104,8 @@ def test_nothing_is_imported_that_is_not_installed_with_penstock() -> None:
         and not (name.startswith("penstock.engine.pytest_plugin") and imported.split(".")[0] in runners)
     }
     # Extras: imported where a gateway is made that speaks TLS, and where progress is drawn
-    extras = ("penstock.engine.testing.authority imports trustme", "penstock.engine.cli.batch_view imports rich.")
+    views = ("penstock.engine.cli.batch_view imports rich.", "penstock.engine.cli.bench_view imports rich.")
+    extras = ("penstock.engine.testing.authority imports trustme", *views)
     assert {each for each in foreign if not each.startswith(extras)} == set()
 
 

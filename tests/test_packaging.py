@@ -34,7 +34,7 @@ def test_the_links_lead_to_the_folders() -> None:
 
 def test_types_are_shipped() -> None:
     assert (ROOT / "penstock" / "py.typed").is_file()
-    assert 'package-data = { penstock = ["py.typed"] }' in PYPROJECT
+    assert 'package-data = { penstock = ["py.typed"], ' in PYPROJECT
 
 
 def test_the_version_is_the_installed_one_and_in_the_changelog() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 import penstock
 import penstock.batch
+import penstock.bench
 import penstock.testing
 from penstock.engine import testing
 
@@ -24,6 +25,12 @@ StreamTruncatedError Timeouts ToolCall UsageInfo __version__ default_stack error
 BATCH = """
 AppendPublisher Batch BatchProgress BatchResult BatchResults BatchRow BatchSummary Journal Publisher RayBatch
 RenamePublisher RowFile RowRetry openai_line
+"""
+
+BENCH = """
+Bench Calibration Closed Comparison Document Length Moments Open Patience Plan Prompt PromptList Ramp Recording Replay
+Search Slo Stage StageRecord Synthetic Template Until block calibrate compare comparison_block figures_csv judge
+parse_slos parse_threshold read_prompts requests_csv write_report
 """
 
 TESTING = """
@@ -42,6 +49,10 @@ def test_penstock_batch_offers_these_names() -> None:
     assert penstock.batch.__all__ == BATCH.split()
 
 
+def test_penstock_bench_offers_these_names() -> None:
+    assert penstock.bench.__all__ == BENCH.split()
+
+
 def test_penstock_testing_offers_these_names() -> None:
     assert testing.__all__ == TESTING.split()
     assert {name: getattr(penstock.testing, name) for name in penstock.testing.__all__} == {
@@ -49,7 +60,7 @@ def test_penstock_testing_offers_these_names() -> None:
     }
 
 
-@pytest.mark.parametrize("door", [penstock, penstock.batch, penstock.testing])
+@pytest.mark.parametrize("door", [penstock, penstock.batch, penstock.bench, penstock.testing])
 def test_every_public_name_is_there_and_says_what_it_is(door: ModuleType) -> None:
     offered = [getattr(door, name) for name in door.__all__]
     assert [value for value in offered if inspect.isroutine(value) or inspect.isclass(value) if not value.__doc__] == []
@@ -60,7 +71,7 @@ def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
         penstock.Engine  # noqa: B018
 
 
-@pytest.mark.parametrize("door", [penstock, penstock.batch, penstock.testing])
+@pytest.mark.parametrize("door", [penstock, penstock.batch, penstock.bench, penstock.testing])
 def test_no_public_function_hides_a_module(door: ModuleType) -> None:
     functions = {name for name in door.__all__ if inspect.isfunction(getattr(door, name))}
     assert functions & {name.rpartition(".")[2] for name in modules()} == set()

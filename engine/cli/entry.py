@@ -17,6 +17,7 @@ from . import exits
 COMMANDS = {
     "chat": "ask a model and stream its answer",
     "batch": "take many rows through a model, with a journal that no crash takes",
+    "bench": "measure how fast a model streams, and how well that was measured",
     "mock": "start a gateway on this machine that answers like a model",
     "record": "record what a gateway answers to any client, and play it again",
     "demo": "see one answer come through a gateway that fails twice",

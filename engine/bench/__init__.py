@@ -1,0 +1,1 @@
+"""Measures streams: who starts when, what each answer did, and how far the measuring itself can be trusted."""
