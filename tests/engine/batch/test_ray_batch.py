@@ -298,7 +298,7 @@ async def test_where_there_is_no_cluster_it_says_so(gateway: Gateway) -> None:
         {"address": "ray://127.0.0.1:10001"},
         {"requests_per_minute": 60},
         {"make_engine": partial(ModelEngine, "tiny-mock", api_key="sk-in-the-clear")},
-        {"make_engine": lambda: "an engine"},
+        pytest.param({"make_engine": lambda: "an engine"}, id="no engine"),
     ],
     ids=str,
 )
