@@ -104,8 +104,7 @@ def test_nothing_is_imported_that_is_not_installed_with_penstock() -> None:
         and not (name.startswith("penstock.engine.pytest_plugin") and imported.split(".")[0] in runners)
     }
     # Extras: imported where a gateway is made that speaks TLS, and where progress is drawn
-    views = ("penstock.engine.cli.batch_view imports rich.", "penstock.engine.cli.bench_view imports rich.")
-    extras = ("penstock.engine.testing.authority imports trustme", *views)
+    extras = ("penstock.engine.testing.authority imports trustme", "penstock.engine.cli.view imports rich.")
     assert {each for each in foreign if not each.startswith(extras)} == set()
 
 

@@ -17,9 +17,10 @@ from ..errors import BatchError, ModelEngineError
 from .batch_figures import Figures, Meter, Price
 from .batch_making import made_batch, make_publisher
 from .batch_report import BatchReport
-from .batch_view import View, make_view
+from .batch_view import make_view
 from .output import Output
 from .running import signals_handled
+from .view import View
 
 _NO_JOURNAL = "no journal outlives this command: with --journal PATH it could be gone on with after a crash"
 
@@ -44,7 +45,7 @@ async def run_batch(options: Namespace) -> BatchReport:
 class _Run:
     """A batch that runs, what is shown of it, and the signals that end it."""
 
-    def __init__(self, batch: Batch, rows: RowFile, view: View, meter: Meter) -> None:
+    def __init__(self, batch: Batch, rows: RowFile, view: View[Figures], meter: Meter) -> None:
         self._batch = batch
         self._rows = rows
         self._view = view
@@ -99,7 +100,7 @@ class _Run:
 
 
 @contextlib.contextmanager
-def _journal_path(options: Namespace, view: View) -> Iterator[str]:
+def _journal_path(options: Namespace, view: View[Figures]) -> Iterator[str]:
     """Where the journal is; in a folder that goes with the command when there is to be none."""
     if options.journal is not None:
         yield options.journal

@@ -2,44 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import sys
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import orjson
 
 from .batch_figures import Figures
 from .output import Output
+from .view import DRAWN_EVERY, TOLD_EVERY, Drawn, Lines, View, bar_and_lines, can_draw
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-DRAWN_EVERY = 0.2  # seconds; what an eye takes for moving
-TOLD_EVERY = 10.0  # seconds between lines
-_BAR = 24  # letters, which leaves a narrow terminal room for the figures
 
-
-class View(Protocol):
-    """Where progress is shown."""
-
-    interval: float | None
-    """Seconds between two calls of `show`. `None`: never."""
-
-    def show(self, figures: Figures) -> None:
-        """Show how far it is."""
-        ...
-
-    def say(self, text: str) -> None:
-        """Tell a person something, above what is drawn."""
-        ...
-
-    def close(self) -> None:
-        """Leave the terminal as it was. Twice is harmless."""
-        ...
-
-
-def make_view(err: Output, *, quiet: bool, interval: float | None) -> View:
+def make_view(err: Output, *, quiet: bool, interval: float | None) -> View[Figures]:
     """What suits stderr: drawn by rich on a terminal that can be drawn on and where rich is installed, lines of text on
     any other terminal, lines of JSON elsewhere.
 
@@ -49,78 +24,21 @@ def make_view(err: Output, *, quiet: bool, interval: float | None) -> View:
         interval: Seconds between lines. `None` takes the default.
     """
     if quiet:
-        return Lines(err, None)
+        return Lines(err, None, _told)
     if not err.is_terminal:
-        return JsonLines(err, interval or TOLD_EVERY)
-    if os.environ.get("TERM") == "dumb" or importlib.util.find_spec("rich") is None:
-        return Lines(err, interval or TOLD_EVERY)
-    return Drawn(interval or DRAWN_EVERY)
+        return Lines(err, interval or TOLD_EVERY, _as_json)
+    if not can_draw(err):
+        return Lines(err, interval or TOLD_EVERY, _told)
+    return Drawn(interval or DRAWN_EVERY, _drawing)
 
 
-class Lines:
-    """Plain lines."""
-
-    def __init__(self, err: Output, interval: float | None) -> None:
-        self._err = err
-        self.interval = interval
-
-    def show(self, figures: Figures) -> None:
-        self._err.line(f"{figures.rows_line()}; {figures.work_line()}")
-
-    def say(self, text: str) -> None:
-        self._err.line(text)
-
-    def close(self) -> None:
-        """Nothing is drawn."""
+def _told(figures: Figures) -> str:
+    return f"{figures.rows_line()}; {figures.work_line()}"
 
 
-class JsonLines(Lines):
-    """Lines of JSON, ``{"progress": {...}}``."""
-
-    def show(self, figures: Figures) -> None:
-        self._err.line(orjson.dumps({"progress": figures.to_json()}).decode())
-
-
-class Drawn:
-    """A bar and two lines, drawn by rich and taken away at the end."""
-
-    def __init__(self, interval: float) -> None:
-        from rich.console import Console
-        from rich.live import Live
-
-        self.interval: float | None = interval
-        self._console = Console(file=sys.stderr, highlight=False, markup=False, emoji=False)
-        # Nothing is drawn by a thread of rich: a signal handler of ours may be saying something.
-        self._live = Live(
-            console=self._console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False
-        )
-        self._live.start()
-
-    def show(self, figures: Figures) -> None:
-        self._live.update(_drawing(figures), refresh=True)
-
-    def say(self, text: str) -> None:
-        self._console.print(text)
-
-    def close(self) -> None:
-        self._live.stop()
+def _as_json(figures: Figures) -> str:
+    return orjson.dumps({"progress": figures.to_json()}).decode()
 
 
 def _drawing(figures: Figures) -> Table:
-    from rich.progress_bar import ProgressBar
-    from rich.table import Table
-    from rich.text import Text
-
-    # Without a total the bar moves to and fro by the time that it is given.
-    total = None if figures.share is None else 1.0
-    bar = ProgressBar(
-        total=total,
-        completed=figures.share or 0.0,
-        width=_BAR,
-        pulse=total is None,
-        animation_time=figures.progress.seconds,
-    )
-    drawing = Table.grid(padding=(0, 1))
-    drawing.add_row(bar, Text(figures.rows_line()))
-    drawing.add_row("", Text(figures.work_line(), style="dim"))
-    return drawing
+    return bar_and_lines(figures.share, figures.progress.seconds, figures.rows_line(), figures.work_line())

@@ -25,10 +25,10 @@ from ..config import ModelConfig
 from ..types import Timeouts
 from .bench_about import about
 from .bench_loads import first_load, load_of_one, make_search, make_stages
-from .bench_progress import Watch
+from .bench_progress import Snapshot, Watch
 from .bench_prompts import make_prompts
-from .bench_view import View
 from .running import signals_handled
+from .view import View
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ def make_task(options: Namespace, file: PromptFile | None) -> Task:
     return Task(Plan(engine, make_prompts(options, file), options.raw), stages, search, slos)
 
 
-async def run_bench(options: Namespace, task: Task, view: View) -> tuple[Document, bool]:
+async def run_bench(options: Namespace, task: Task, view: View[Snapshot]) -> tuple[Document, bool]:
     """Run it, and tell what was measured and whether it was interrupted.
 
     Raises:
@@ -92,7 +92,7 @@ async def run_bench(options: Namespace, task: Task, view: View) -> tuple[Documen
 class _Run:
     """A benchmark that runs, what is shown of it, and the signals that end it: before it begins all, then the stage."""
 
-    def __init__(self, options: Namespace, task: Task, view: View) -> None:
+    def __init__(self, options: Namespace, task: Task, view: View[Snapshot]) -> None:
         self.was_interrupted = False
         self.calibration: Calibration | None = None
         self._has_begun = False
@@ -150,7 +150,7 @@ class _Run:
                 self._view.show(watch.read(stage, number, self._bench.progress, time.monotonic()))
 
 
-async def _calibrated(options: Namespace, task: Task, view: View) -> Calibration | None:
+async def _calibrated(options: Namespace, task: Task, view: View[Snapshot]) -> Calibration | None:
     """Measure this client; `None` when that is not possible here."""
     loads: Sequence[Load] = [each.load for each in task.stages if not each.is_warm_up] or [first_load(options)]
     workers = cores() if options.workers == "auto" else options.workers
