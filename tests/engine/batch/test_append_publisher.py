@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -18,19 +17,6 @@ from penstock.errors import OutputError
 from .published import answered, bad, data, errors_of, failed, ids, largest_file, names, publish, put, settle, walk
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="uses POSIX limits")
-
-
-@pytest.fixture
-async def journal(tmp_path: Path) -> AsyncIterator[Journal]:
-    async with await Journal.open(tmp_path / "journal") as opened:
-        yield opened
-
-
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    folder = tmp_path / "results"
-    folder.mkdir()
-    return folder / "out.jsonl"
 
 
 async def test_results_stand_in_the_order_they_were_settled_in(journal: Journal, out: Path) -> None:

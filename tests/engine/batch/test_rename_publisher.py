@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -31,19 +30,6 @@ from .published import (
 )
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="uses POSIX permissions and limits")
-
-
-@pytest.fixture
-async def journal(tmp_path: Path) -> AsyncIterator[Journal]:
-    async with await Journal.open(tmp_path / "journal") as opened:
-        yield opened
-
-
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    folder = tmp_path / "results"
-    folder.mkdir()
-    return folder / "out.jsonl"
 
 
 async def test_results_stand_in_the_order_of_the_input(journal: Journal, out: Path) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import os
 import sys
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,3 +64,26 @@ async def finish(started: asyncio.subprocess.Process, stdin: bytes | None = None
 
 def environment(more: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name not in OWN_VARIABLES} | dict(more)
+
+
+async def on_terminal(*arguments: str, **variables: str) -> tuple[int | None, str]:
+    """A command whose stderr is a terminal: its exit code, and what was written there."""
+    import pty  # which Windows has not
+
+    own, its = pty.openpty()
+    try:
+        async with process(*arguments, stderr=its, env={"TERM": "xterm", "COLUMNS": "100", **variables}) as started:
+            os.close(its)
+            written = await asyncio.to_thread(_read_all, own)
+            await asyncio.wait_for(started.communicate(), 30)
+        return started.returncode, written
+    finally:
+        os.close(own)
+
+
+def _read_all(descriptor: int) -> str:
+    data = b""
+    with suppress(OSError):  # how a terminal ends on Linux
+        while piece := os.read(descriptor, 65536):
+            data += piece
+    return data.decode()

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
-import pty
 import re
 import signal
 import subprocess
@@ -21,7 +19,7 @@ import pytest
 from penstock.testing import Gateway, answer, stall
 
 from .conftest import Run
-from .support import environment, finish, process
+from .support import environment, finish, on_terminal, process
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals and terminals")
 
@@ -263,27 +261,6 @@ async def test_full_disk_of_the_journal_is_5_and_sending_stops(
 
 
 # Terminals
-
-
-async def on_terminal(*arguments: str, **variables: str) -> tuple[int | None, str]:
-    """A command whose stderr is a terminal: its exit code, and what was written there."""
-    own, its = pty.openpty()
-    try:
-        async with process(*arguments, stderr=its, env={"TERM": "xterm", "COLUMNS": "100", **variables}) as started:
-            os.close(its)
-            written = await asyncio.to_thread(read_all, own)
-            await asyncio.wait_for(started.communicate(), 30)
-        return started.returncode, written
-    finally:
-        os.close(own)
-
-
-def read_all(descriptor: int) -> str:
-    data = b""
-    with contextlib.suppress(OSError):  # how a terminal ends on Linux
-        while piece := os.read(descriptor, 65536):
-            data += piece
-    return data.decode()
 
 
 async def test_progress_is_drawn_on_a_terminal_and_taken_away(folder: Path, gateway: Gateway) -> None:
