@@ -162,9 +162,14 @@ def _repeats(seen: Evidence, kills: int) -> Iterator[str]:
     unlisted = [row_id for row_id in repeated if row_id not in listed]
     if unlisted and not case.honours_keys:
         yield f"{len(unlisted)} rows were executed again and are not listed: {unlisted[:5]}"
-    lost_calls = sum(call.outcome in ("reset", "cut") for calls in seen.calls.values() for call in calls)
-    if len(listed) > kills * case.concurrency + lost_calls:
+    unsure = sum(_may_have_run(call) for calls in seen.calls.values() for call in calls)
+    if len(listed) > kills * case.concurrency + unsure:
         yield f"{len(listed)} rows are listed as possibly duplicated, after {kills} kills of {case.concurrency}"
+
+
+def _may_have_run(call: Call) -> bool:
+    """Whether its client cannot tell that it did not run: one that is stopped before it asks again leaves it in doubt."""
+    return call.outcome in ("reset", "cut") or (call.status or 0) >= 500
 
 
 def _journal(seen: Evidence) -> Iterator[str]:

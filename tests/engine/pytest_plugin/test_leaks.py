@@ -93,7 +93,7 @@ async def test_dropped(engine):
     async for _ in engine.stream_call("Hello"):
         break
 """
-    result = run(pytester, text)
+    result = run(pytester, text, "-rN")  # the summary repeats it where CI is set
     result.assert_outcomes(failed=1)
     assert result.stdout.str().count("  stream: ") == 1
 
