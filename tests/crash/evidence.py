@@ -168,7 +168,7 @@ def _repeats(seen: Evidence, kills: int) -> Iterator[str]:
 
 
 def _may_have_run(call: Call) -> bool:
-    """Whether its client cannot tell that it did not run: one that is stopped before it asks again leaves it in doubt."""
+    """Whether its client cannot tell that it did not run: one stopped before it asks again leaves it in doubt."""
     return call.outcome in ("reset", "cut") or (call.status or 0) >= 500
 
 
