@@ -104,7 +104,7 @@ class ConnectionProtocol(ResponseHandler):
         self._unwritten = 0  # bytes, when the watch was last asked
 
     def set_response_params(self, *, read_timeout: float | None = None, **params: Any) -> None:
-        """Prepare for a request. Its `read_timeout` is `Timeouts.write`: see `client_timeout`."""
+        """Prepare for a request. Its `read_timeout` is `Timeouts.write`: see `penstock.engine.session`."""
         self._requests += 1
         self._write_timeout = read_timeout
         super().set_response_params(**params)

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 from functools import partial
 from typing import TYPE_CHECKING
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
+from yarl import URL
 
 from .connection import ConnectionProtocol
 from .failures import FOREIGN
 from .timers import Watch, Watchdog
 
 if TYPE_CHECKING:
+    from aiohttp.client_reqrep import ConnectionKey
     from aiohttp.connector import Connection
     from aiohttp.tracing import Trace
 
@@ -83,26 +84,20 @@ class Connector(aiohttp.TCPConnector):
         super().__init__(limit=0)
         self._factory = partial(_new_protocol, self._loop, watchdog)
         self._linger = linger
+        self._keys: dict[URL, ConnectionKey] = {}  # of origins that there has been a connection to
 
     async def connect(
         self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
     ) -> Connection:
-        if req.connection_key not in self._conns:  # none is idle, but one may be in a moment
+        key = self._keys[req.url.origin()] = req.connection_key
+        if key not in self._conns:  # none is idle, but one may be in a moment
             await self._linger.wait_for_one()
         return await super().connect(req, traces, timeout)
 
-
-@functools.lru_cache(maxsize=64)
-def client_timeout(connect: float | None, write: float | None, is_own: bool) -> aiohttp.ClientTimeout:
-    """The clocks that are left to aiohttp: connecting alone.
-
-    aiohttp knows no clock for writing. Our own connections get it in the place of the one for reading, which is off.
-    In a user's session the clock for connecting may count the wait for a slot of the pool as well, so there each
-    address has the time for itself.
-    """
-    if is_own:
-        return aiohttp.ClientTimeout(total=None, connect=connect, sock_connect=connect, sock_read=write)
-    return aiohttp.ClientTimeout(total=None, sock_connect=connect)
+    async def idle(self, url: URL) -> Connection | None:
+        """Take an idle connection for a request to this address. `None` when there is none."""
+        key = self._keys.get(url.origin())
+        return None if key is None else await self._get(key, [])
 
 
 def _new_protocol(loop: asyncio.AbstractEventLoop, watchdog: Watchdog) -> ResponseHandler:

@@ -1,4 +1,4 @@
-"""One attempt on the wire: the only module that makes requests.
+"""One attempt on the wire.
 
 It knows aiohttp, clocks and bounds. It does not know gateways: what the bytes mean is the decoder's matter, and
 whether to try again is Retry's.
@@ -7,7 +7,6 @@ whether to try again is Retry's.
 from __future__ import annotations
 
 import asyncio
-import io
 from dataclasses import dataclass
 from functools import partial
 from weakref import WeakSet
@@ -25,22 +24,21 @@ from .errors import (
 )
 from .exchange import CallContext, Exchange
 from .failures import FOREIGN, translate
-from .pool import Connector, Linger, client_timeout
+from .pool import Linger
 from .reply import TransportReply
+from .session import GivenSession, OwnSession, Session
 from .timers import NEVER, TaskLimit, Watchdog
 from .types import Attempt
 
 MAX_BODY_BYTES = 64 * 1024 * 1024  # of a unary answer: 2,048 base64 embeddings of 4,096 numbers are 45 MB
-MAX_HEADER_BYTES = 32 * 1024  # one header; aiohttp's 8,190 is too small for some gateways' policy headers
 _LAST_WORD = 0.01  # seconds for who waits at the deadline to say for what, before the call is ended over its head
-LARGE_BODY_BYTES = 1024 * 1024  # from here on aiohttp wants a file: it writes in pieces, and lets the loop run between
 
 
 @dataclass(frozen=True)
 class _Opened:
     """What exists while the engine runs."""
 
-    session: aiohttp.ClientSession
+    session: Session
     watchdog: Watchdog
     linger: Linger
 
@@ -70,7 +68,9 @@ class Transport:
         loop = asyncio.get_running_loop()
         watchdog = Watchdog(loop)
         linger = Linger(watchdog)
-        self._opened = _Opened(self._checked(loop) or _new_session(linger, watchdog), watchdog, linger)
+        given = self._checked(loop)
+        session = OwnSession(linger, watchdog) if given is None else GivenSession(given)
+        self._opened = _Opened(session, watchdog, linger)
 
     async def stop(self) -> None:
         """End what is under way, then close the session, if it is ours."""
@@ -83,8 +83,7 @@ class Transport:
             reply.abandon(EngineClosedError("the engine was stopped while the answer was being read"))
         opened.linger.close()
         opened.watchdog.close()
-        if opened.session is not self._given:
-            await opened.session.close()
+        await opened.session.close()
 
     async def __call__(self, exchange: Exchange) -> TransportReply:
         """Send the request and wait for the head of the answer, whatever its status.
@@ -100,7 +99,7 @@ class Transport:
             raise context.stamp(EngineClosedError("the engine has been stopped", phase="not_sent"))
         if opened.session.closed:
             raise context.stamp(EngineClosedError("the session the engine was given has been closed", phase="not_sent"))
-        clock, timeouts = context.clock, context.timeouts
+        clock = context.clock
         attempt = Attempt(len(context.attempts) + 1, clock.monotonic())
         context.attempts.append(attempt)
         limit = _limit(exchange, opened.watchdog)
@@ -108,16 +107,7 @@ class Transport:
         error: ModelEngineError | None = None
         try:
             with limit:
-                send = partial(
-                    opened.session.request,
-                    exchange.method,
-                    exchange.url,
-                    data=_data(exchange.body),
-                    headers=exchange.headers,
-                    allow_redirects=False,
-                    raise_for_status=False,
-                    timeout=client_timeout(timeouts.connect, timeouts.write, opened.session is not self._given),
-                )
+                send = partial(opened.session.send, exchange)
                 response = await (send() if context.wire is None else context.wire(send))
                 attempt.status = response.status
                 attempt.request_id = context.shown_id(response.headers.get("x-request-id"))
@@ -164,20 +154,6 @@ class Transport:
             if getattr(self._given, "_loop", loop) is not loop:
                 raise WrongEventLoopError("the session given as session= belongs to another event loop")
         return self._given
-
-
-def _new_session(linger: Linger, watchdog: Watchdog) -> aiohttp.ClientSession:
-    session = aiohttp.ClientSession(
-        connector=Connector(linger, watchdog),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        max_field_size=MAX_HEADER_BYTES,
-    )
-    session._retry_connection = False  # it would send reads again by itself, and no ledger would know
-    return session
-
-
-def _data(body: bytes | None) -> bytes | io.BytesIO | None:
-    return io.BytesIO(body) if body is not None and len(body) > LARGE_BODY_BYTES else body
 
 
 def _too_late() -> ModelEngineError:

@@ -22,7 +22,7 @@ from ..connection import ConnectionProtocol
 from ..exchange import StreamDecoder
 from ..gateways import Request
 from ..model_engine import CallOptions, ModelEngine, PreparedCall, encode_body, to_messages
-from ..pool import Connector
+from ..session import OwnSession
 from ..stream import ChatStream
 from ..timers import Watchdog
 from ..transport import Transport
@@ -124,9 +124,9 @@ class _MeasuredTransport(Transport):
     def start(self) -> None:
         super().start()
         assert self._opened is not None
-        connector = self._opened.session.connector
-        assert isinstance(connector, Connector)
-        connector._factory = partial(self._new_connection, asyncio.get_running_loop(), self._opened.watchdog)
+        session = self._opened.session
+        assert isinstance(session, OwnSession)
+        session.connector._factory = partial(self._new_connection, asyncio.get_running_loop(), self._opened.watchdog)
         self.connections = 0
 
     def _new_connection(self, loop: asyncio.AbstractEventLoop, watchdog: Watchdog) -> ResponseHandler:

@@ -217,7 +217,7 @@ _RETRY = "middleware/test_retry.py::"
 DEFENCES: dict[str, Defence] = {
     # Clocks
     "connect clock": Defence(
-        (_returns("penstock.engine.transport:client_timeout", aiohttp.ClientTimeout(total=None)),),
+        (_returns("penstock.engine.session:_own_timeout", aiohttp.ClientTimeout(total=None)),),
         (_TRANSPORT + "test_a_connection_that_is_not_accepted_ends_by_its_clock",),
     ),
     "write clock": Defence(
@@ -354,8 +354,12 @@ DEFENCES: dict[str, Defence] = {
         ),
     ),
     "bound on a header": Defence(
-        (_value("penstock.engine.transport:MAX_HEADER_BYTES", 1 << 30),),
+        (_value("penstock.engine.session:MAX_HEADER_BYTES", 1 << 30),),
         (_TRANSPORT + "test_a_header_may_be_large_but_not_endless",),
+    ),
+    "headers that frame the body": Defence(
+        (_value("penstock.engine.session:_FRAMING", ()),),
+        ("engine/test_session.py::test_headers_that_say_how_a_body_is_written_are_left_to_aiohttp",),
     ),
     "a stream needs its terminal mark": Defence(
         (_returns("penstock.engine.decode:EventDecoder._end", None),),

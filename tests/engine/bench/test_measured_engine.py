@@ -14,6 +14,7 @@ from penstock.engine.bench.moments import Moments
 from penstock.engine.bench.plan import Plan
 from penstock.engine.bench.prompts import PromptList
 from penstock.engine.bench.recording import Stage
+from penstock.engine.session import OwnSession
 from penstock.testing import Gateway, answer, stall
 
 from .runs import API_KEY, ORDER, measured, one, run, times
@@ -80,13 +81,11 @@ async def test_a_key_is_not_in_what_is_kept_of_a_failure() -> None:
 
 async def test_over_tls_moments_have_the_same_order() -> None:
     pytest.importorskip("trustme")
-    import aiohttp
-
     async with Gateway(tls=True, api_key=API_KEY) as gateway:
         context = gateway.ssl_context()
         async with measured(gateway.url) as engine:
             session = engine._measured._opened.session  # type: ignore[union-attr]
-            assert isinstance(session.connector, aiohttp.TCPConnector)
+            assert isinstance(session, OwnSession)
             session.connector._ssl = context
             plan = Plan({}, PromptList(["Name a prime."]))
             meter = Meter(Moments(0, 0), 0)
