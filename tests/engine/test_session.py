@@ -140,7 +140,7 @@ async def test_a_kept_connection_that_is_lost_is_closed_and_made_good() -> None:
             assert (await engine.chat_completion("Hi")).content == "a"
             assert (await engine.chat_completion("Hi")).content == "b"
             assert session_of(engine).connector._acquired == set()
-        gateway.assert_no_open_connections()
+        await gateway.assert_no_open_connections()
 
 
 async def shortened(self: Any, data: bytes = b"") -> None:
