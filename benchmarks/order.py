@@ -22,6 +22,9 @@ class Order:
             piece.
         stamped: Whether the text of a paced event is the time at which it was written, as ``time.monotonic_ns()`` has
             it, and a space.
+        first: Seconds from a request to its first piece, of paced streams that do not wait for one another, see
+            `bench_server`.
+        spread: And up to so many seconds more, at random.
         number: Tells orders apart that are otherwise alike.
     """
 
@@ -31,6 +34,8 @@ class Order:
     rate: float = 0.0
     joins: int = 1
     stamped: bool = False
+    first: float = 0.0
+    spread: float = 0.0
     number: int = 0
 
     @property

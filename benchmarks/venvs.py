@@ -20,7 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".bench"
 LOOPS = ("asyncio", "uvloop")
-INSTALL_SECONDS = 600
+INSTALL_SECONDS = 1800  # guidellm brings 6 GB
 
 VERSIONS = """
 import importlib.metadata, json, sys
@@ -115,6 +115,14 @@ BATCH_PEERS = (
     PeerVenv("ray_data_batch", ("ray[data]==2.60.0", "aiohttp", "pydantic")),
 )
 """Those of `batch.py`, in environments of their own: Ray's is a large one."""
+
+BENCH_PEERS = (
+    PeerVenv("penstock_bench", ("--editable=.[cli]", "aiohttp", "orjson")),
+    PeerVenv("aiohttp_bench", ("aiohttp", "orjson")),
+    PeerVenv("aiperf_bench", ("aiperf==0.13.0",)),
+    PeerVenv("guidellm_bench", ("guidellm==0.8.1",)),
+)
+"""Those of `bench_peers.py`, which asks for guidellm last: it is 6 GB."""
 
 
 def name_of(requirement: str) -> str:

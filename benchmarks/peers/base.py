@@ -88,6 +88,76 @@ class Peer:
     batchers: dict[str, Batcher] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Load:
+    """What a bench client is asked for.
+
+    Args:
+        prompt: Of every request: the order, see `order`.
+        requests: How many.
+        concurrency: At a time, of a closed loop. 0 for an open one.
+        rate: Requests per second of an open loop, evenly. 0 for a closed one.
+        is_calibrated: Whether the client may measure itself first, if it can.
+    """
+
+    prompt: str
+    requests: int
+    concurrency: int = 0
+    rate: float = 0.0
+    is_calibrated: bool = False
+
+
+@dataclass(frozen=True)
+class Timed:
+    """One request, as a bench client says it was.
+
+    Args:
+        id: The answer's, as `bench_server` gives it, or what the client sent as ``X-Request-ID``.
+        began: Seconds of the client's clock, from where it counts.
+        ended: Seconds of the same clock: the last piece, or the end.
+        ttft_ms: Time to the first token.
+        gap_ms: Between two pieces, the mean of the request. `None` with fewer than two.
+        events: With a piece of text.
+    """
+
+    id: str
+    began: float
+    ended: float
+    ttft_ms: float
+    gap_ms: float | None
+    events: int
+
+
+@dataclass(frozen=True)
+class Marks:
+    """Where a bench client says that it was behind: what it prints, what it exports."""
+
+    console: bool
+    document: bool
+
+
+@dataclass(frozen=True)
+class BenchClient:
+    """A program that measures streams.
+
+    Args:
+        command: Its command line, from its environment's folder of programs, the server's URL, the load, and a folder
+            for what it needs and exports, which is there and empty.
+        read: The requests that were completed, out of what it has exported.
+        marks: Where it says that it was behind, from what it printed and has exported.
+        share: Of the requests in what has no pace; all of them would take slow ones minutes.
+        is_once: Whether the first round is enough, because it takes so long to start.
+        variables: Of its environment.
+    """
+
+    command: Callable[[Path, str, Load, Path], list[str]]
+    read: Callable[[Path], list[Timed]]
+    marks: Callable[[str, Path], Marks]
+    share: float = 1.0
+    is_once: bool = False
+    variables: dict[str, str] = field(default_factory=dict)
+
+
 def body(prompt: str, *, stream: bool) -> dict[str, Any]:
     """The request, for libraries that know nothing of chats."""
     request: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": prompt}], "stream": stream}
