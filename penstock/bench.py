@@ -13,6 +13,7 @@ from penstock.engine.bench.patience import Patience
 from penstock.engine.bench.plan import Plan
 from penstock.engine.bench.prompt_files import Template, read_prompts
 from penstock.engine.bench.prompts import Prompt, PromptList
+from penstock.engine.bench.ray_bench import RayBench
 from penstock.engine.bench.recording import Recording, Stage, StageRecord
 from penstock.engine.bench.report import write_report
 from penstock.engine.bench.search import Search
@@ -34,6 +35,7 @@ __all__ = [
     "Prompt",
     "PromptList",
     "Ramp",
+    "RayBench",
     "Recording",
     "Replay",
     "Search",

@@ -28,8 +28,8 @@ RenamePublisher RowFile RowRetry openai_line
 """
 
 BENCH = """
-Bench Calibration Closed Comparison Document Length Moments Open Patience Plan Prompt PromptList Ramp Recording Replay
-Search Slo Stage StageRecord Synthetic Template Until block calibrate compare comparison_block figures_csv judge
+Bench Calibration Closed Comparison Document Length Moments Open Patience Plan Prompt PromptList Ramp RayBench Recording
+Replay Search Slo Stage StageRecord Synthetic Template Until block calibrate compare comparison_block figures_csv judge
 parse_slos parse_threshold read_prompts requests_csv write_report
 """
 

@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from ..errors import ConfigurationError
+from ..ray_cluster import refuse_key
 from .batch import Batch, OnError, Sink
 from .feed import Rows
 from .journal import Journal
@@ -57,7 +58,7 @@ class RayBatch(Batch):
             workers, where the engine finds it: what is in the function goes through Ray.
         workers: How many processes, at the least one for a node.
         concurrency: Rows in flight, of all workers together.
-        address: Of the cluster; see `penstock.engine.batch.ray_cluster.RayCluster`. `None` begins one on this machine
+        address: Of the cluster; see `penstock.engine.ray_cluster.RayCluster`. `None` begins one on this machine
             where there is none.
         worker_options: How workers are placed: Ray's actor options. The default is a CPU for each, spread over the
             nodes.
@@ -103,9 +104,8 @@ class RayBatch(Batch):
 
 
 def _made(make_engine: Callable[[], ModelEngine]) -> ModelEngine:
-    if isinstance(make_engine, partial) and isinstance(make_engine.keywords.get("api_key"), str):
-        text = "a key in make_engine= would go through Ray: leave it to the environment of the workers"
-        raise ConfigurationError(text)
+    if isinstance(make_engine, partial):
+        refuse_key(make_engine.keywords.get("api_key"), "make_engine=")
     engine = make_engine()
     if not hasattr(engine, "_send_prepared"):  # the class itself stands above batches
         raise ConfigurationError(f"make_engine= makes a ModelEngine, not {type(engine).__name__}")

@@ -20,8 +20,9 @@ from penstock.middleware.concurrency import checked_count
 from penstock.middleware.policy import checked_seconds
 
 from ..errors import ConfigurationError, ModelEngineError, NoWorkersError
+from ..ray_cluster import RayCluster
+from ..ray_facts import refuse_other
 from .errands import Outcome, Prepared
-from .ray_cluster import RayCluster
 from .ray_seat import Outbox, Pending, Seat
 from .ray_worker import WorkerFacts
 from .runner import Done
@@ -159,7 +160,8 @@ class RayRunner:
     def came(self, seat: Seat, facts: WorkerFacts) -> None:
         """A worker has begun."""
         ours = WorkerFacts.of(self._engine)
-        for name in ("penstock", "python", "gateway", "sends_keys"):
+        refuse_other(seat.number, facts.process, ours.process)
+        for name in ("gateway", "sends_keys"):
             if (there := getattr(facts, name)) != (here := getattr(ours, name)):
                 raise ConfigurationError(f"worker {seat.number} on {facts.host} has {name} {there}, and here is {here}")
         if self._patience is not None:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ..clock import Clock
 from ..errors import ModelEngineError, WorkerLostError
+from ..ray_cluster import RayCluster, WorkerGoneError
 from ..types import Attempt
 from .errands import Outcome, Prepared
-from .ray_cluster import RayCluster, WorkerGoneError
 from .ray_worker import RayWorker, WorkerFacts
 from .runner import Done
 

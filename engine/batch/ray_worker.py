@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import pickle
-import socket
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..errors import ConfigurationError, ModelEngineError, type_name
+from ..ray_facts import Facts
 from .errands import Outcome, Prepared, execute
 
 if TYPE_CHECKING:
@@ -25,27 +23,27 @@ class WorkerFacts:
     """What a worker says of itself.
 
     Args:
-        penstock: Version of the package there.
-        python: Version of Python there, ``major.minor``.
+        process: Where it runs, and with what.
         gateway: Which gateway its engine speaks with.
         sends_keys: Whether its engine sends idempotency keys.
-        host: Name of its machine.
-        pid: Its process.
     """
 
-    penstock: str
-    python: str
+    process: Facts
     gateway: str
     sends_keys: bool
-    host: str
-    pid: int
 
     @classmethod
     def of(cls, engine: ModelEngine) -> WorkerFacts:
         """Those of this process."""
-        python = f"{sys.version_info.major}.{sys.version_info.minor}"
-        names = (engine.gateway.name, engine._sends_keys)
-        return cls(_version(), python, *names, socket.gethostname(), os.getpid())
+        return cls(Facts.here(), engine.gateway.name, engine._sends_keys)
+
+    @property
+    def host(self) -> str:
+        return self.process.host
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
 
 
 class RayWorker:
@@ -119,12 +117,3 @@ class RayWorker:
             outcome = f"{type_name(bug)}: {bug}"
         self._finished.append((prepared.token, outcome))
         self._news.set()
-
-
-def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version  # takes as long to import as all of this
-
-    try:
-        return version("penstock")
-    except PackageNotFoundError:  # it runs from a folder that is on the path
-        return "unknown"

@@ -28,6 +28,7 @@ class Bench:
             whose own work then is in what is measured, and found as lag.
         engine: The caller's own, to be measured as it is, with its retries; on the loop of the caller. Moments are
             then those at which a read had been decoded, and nothing is known of connections.
+        crew: Who runs stages, in place of all that.
 
     ::
 
@@ -35,9 +36,18 @@ class Bench:
             recording = await bench.run([Stage(Closed(8), Until(requests=100))])
     """
 
-    def __init__(self, plan: Plan, *, workers: int | Literal["auto"] = 0, engine: ModelEngine | None = None) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        *,
+        workers: int | Literal["auto"] = 0,
+        engine: ModelEngine | None = None,
+        crew: Crew | None = None,
+    ) -> None:
         self._crew: Crew
-        if workers == 0 or engine is not None:
+        if crew is not None:
+            self._crew = crew
+        elif workers == 0 or engine is not None:
             self._crew = Alone(plan, engine)
         else:
             self._crew = Workers(plan, workers)
@@ -65,7 +75,7 @@ class Bench:
         await self._crew.close()
 
     async def run(self, stages: Sequence[Stage], *, until_saturated: bool = False) -> Recording:
-        """Run stages in order. One that ended dead or was stopped is the last.
+        """Run stages in order. One that ended dead, lost a process or was stopped is the last.
 
         Args:
             stages: One after another; the next begins when all answers of the one before are over.
@@ -80,7 +90,7 @@ class Bench:
             if self._is_stopped:
                 break
             done.append(await self.run_stage(stage))
-            if done[-1].ending in ("dead", "stopped") or (until_saturated and is_saturated(done)):
+            if done[-1].ending in ("dead", "lost", "stopped") or (until_saturated and is_saturated(done)):
                 break
         return self.recording
 
@@ -88,7 +98,7 @@ class Bench:
         """Run the stages of a search, until it has found what it looks for."""
         while not self._is_stopped and (stage := search.next_stage()) is not None:
             record = await self.run_stage(stage)
-            if record.ending == "stopped":
+            if record.ending in ("lost", "stopped"):
                 break
             search.tell(record)
         return self.recording

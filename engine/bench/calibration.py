@@ -46,6 +46,7 @@ class Calibration:
         event_delay: From the writing of an event to the moment it is noted with.
         gap_error: Of the mean gap of a request, without its sign.
         client: How late the client was meanwhile.
+        host: Name of the machine it was measured on. `None` is this one.
     """
 
     load: Load
@@ -55,6 +56,7 @@ class Calibration:
     event_delay: Histogram = field(default_factory=Histogram)
     gap_error: Histogram = field(default_factory=Histogram)
     client: Client = field(default_factory=Client)
+    host: str | None = None
 
     @property
     def text(self) -> str:
@@ -64,8 +66,9 @@ class Calibration:
             return "this client could not be calibrated: no request was completed"
         worst = self.first_output_error.percentile(99) or 0
         return (
-            f"this client on this host measures the time to the first output to ±{first / 1e6:.2f} ms (median; p99 "
-            f"{worst / 1e6:.2f} ms) and the mean gap of a request to ±{gap / 1e6:.3f} ms (p99) at this load"
+            f"this client on {self.host or 'this host'} measures the time to the first output to ±{first / 1e6:.2f} ms "
+            f"(median; p99 {worst / 1e6:.2f} ms) and the mean gap of a request to ±{gap / 1e6:.3f} ms (p99) at this "
+            "load"
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from .loads import Closed, Load, Open, Ramp, Replay, Until
 from .moments import COLUMNS, Failure, Moments
 from .moments_table import MomentsTable
 from .peers import VOCABULARIES
-from .recording import Client, Recording, Stage, StageRecord
+from .recording import Client, Lost, Recording, Stage, StageRecord
 from .slo import Slo
 from .vocabulary import PENSTOCK
 
@@ -160,6 +160,7 @@ def _stage_to_json(record: StageRecord, figures: StageFigures | None) -> dict[st
         "gaps": record.gaps.to_json(),
         "gaps_of_failed": record.gaps_of_failed.to_json(),
         "clients": [_client_to_json(client) for client in record.clients],
+        "lost": [asdict(each) for each in record.lost],
     }
 
 
@@ -207,6 +208,7 @@ def _stage_of_json(value: Mapping[str, Any]) -> StageRecord:
         Histogram.of_json(value["gaps"]),
         Histogram.of_json(value["gaps_of_failed"]),
         [_client_of_json(client) for client in value["clients"]],
+        [Lost(**each) for each in value.get("lost", ())],
     )
 
 
@@ -219,6 +221,8 @@ def _client_to_json(client: Client) -> dict[str, Any]:
         "connections": client.connections,
         "peak_memory_bytes": client.peak_memory,
         "is_precise": client.is_precise,
+        "host": client.host,
+        "clock_error_ns": client.clock_error,
         "dispatch_delay": client.dispatch_delay.to_json(),
         "held_back": client.held_back.to_json(),
         "began_ns": lag.began,
@@ -253,4 +257,6 @@ def _client_of_json(value: Mapping[str, Any]) -> Client:
         value["connections"],
         value["peak_memory_bytes"],
         value["is_precise"],
+        value.get("host"),
+        value.get("clock_error_ns", 0),
     )

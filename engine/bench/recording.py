@@ -1,8 +1,8 @@
 """What a run has measured: of each stage all requests, the gaps of their streams, and how late the client was.
 
 What several processes have recorded adds up without loss: requests are all kept, histograms have the same buckets
-everywhere, and the processes of a machine share a clock. How late each process was stays by itself: one that was
-blocked is not excused by seven that were not.
+everywhere, and the processes of a machine share a clock; those of several machines are put on one time axis. How late
+each process was stays by itself: one that was blocked is not excused by seven that were not.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from .lag import Lag
 from .loads import Load, Until
 from .moments_table import MomentsTable
 
-Ending = Literal["requests", "duration", "schedule", "stopped", "dead", "overrun"]
+Ending = Literal["requests", "duration", "schedule", "stopped", "dead", "overrun", "lost"]
 """Why a stage was over.
 
 ``requests``, ``duration``: as `Until` says. ``schedule``: the load has an end of its own. ``stopped``: from outside, as
 by Ctrl-C. ``dead``: every request failed, see `Patience`. ``overrun``: requests waited too long for a place under the
-cap, see `Patience`.
+cap, see `Patience`. ``lost``: a process of the run was lost.
 """
 
 
@@ -56,6 +56,9 @@ class Client:
         connections: That it opened.
         peak_memory: Bytes, resident, since the process began. `None` where the system does not tell.
         is_precise: Whether its timer is finer than the milliseconds of event loops.
+        host: Name of its machine. `None` is the one that the run was asked for on.
+        clock_error: By how many nanoseconds its clock may differ from that one's at most, after all was put on one time
+            axis. 0 on the same machine.
     """
 
     worker: int = 0
@@ -67,6 +70,25 @@ class Client:
     connections: int = 0
     peak_memory: int | None = None
     is_precise: bool = True
+    host: str | None = None
+    clock_error: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """A process that was lost in a stage, and with it what it had measured.
+
+    Args:
+        worker: Which, from 0.
+        host: Name of its machine. `None` is the one that the run was asked for on.
+        why: How that was seen.
+        requests: That were over in it when it was last heard of: at least so many are missing.
+    """
+
+    worker: int
+    host: str | None
+    why: str
+    requests: int
 
 
 @dataclass(slots=True)
@@ -84,6 +106,7 @@ class StageRecord:
             content_reads`` of them.
         gaps_of_failed: The same of requests that were not completed.
         clients: The processes.
+        lost: Those of which nothing is here.
     """
 
     stage: Stage
@@ -95,6 +118,7 @@ class StageRecord:
     gaps: Histogram = field(default_factory=Histogram)
     gaps_of_failed: Histogram = field(default_factory=Histogram)
     clients: list[Client] = field(default_factory=list)
+    lost: list[Lost] = field(default_factory=list)
 
     def add(self, other: StageRecord) -> None:
         """Take in what another process has measured of the same stage."""
@@ -105,9 +129,10 @@ class StageRecord:
         self.gaps.add(other.gaps)
         self.gaps_of_failed.add(other.gaps_of_failed)
         self.clients.extend(other.clients)
+        self.lost.extend(other.lost)
 
 
-_WORST_LAST: tuple[Ending, ...] = ("requests", "duration", "schedule", "overrun", "dead", "stopped")
+_WORST_LAST: tuple[Ending, ...] = ("requests", "duration", "schedule", "overrun", "dead", "stopped", "lost")
 
 
 @dataclass(slots=True)

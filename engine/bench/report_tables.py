@@ -24,6 +24,8 @@ def verdict(figures: Figures) -> str:
         head = "This run does not count: its figures are the client's as much as the server's."
         if not any(stage.requests["completed"] for stage in figures.stages):
             head = "This run does not count: no request was completed."
+        elif any(remark.code == "processes_lost" for stage in figures.stages for remark in stage.remarks):
+            head = "This run does not count: a part of it was lost."
     several = len(figures.stages) > 1
     remarks = [
         f"<li>{escape(f'{stage_words(stage.stage)}: {remark.text}' if several else remark.text)}</li>"
@@ -162,7 +164,8 @@ def clients(document: Document) -> str:
     for record in document.recording.stages:
         for client in record.clients:
             lag = client.lag
-            name = f"{client.worker}, {stage_words(record.stage)}" if several else str(client.worker)
+            name = str(client.worker) if client.host is None else f"{client.worker} on {client.host}"
+            name = f"{name}, {stage_words(record.stage)}" if several else name
             memory = "" if client.peak_memory is None else f"{client.peak_memory / 1e6:,.0f} MB"
             late = [lag.loop_delay.percentile(99), lag.loop_delay.highest, lag.pauses.highest]
             cells = [_percent(lag.cpu_share), *("" if each is None else milliseconds(each / 1e6) for each in late)]

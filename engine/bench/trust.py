@@ -12,7 +12,7 @@ from statistics import median
 from typing import Literal
 
 from .histogram import Histogram
-from .recording import Client, StageRecord
+from .recording import Client, Lost, StageRecord
 
 Kind = Literal["client", "cap"]
 """What a finding says when its threshold is passed.
@@ -33,7 +33,7 @@ class Finding:
     """One thing that was held against its threshold.
 
     Args:
-        name: ``loop_delay``, ``dispatch_delay``, ``cpu``, ``starved`` or ``held_back``.
+        name: ``loop_delay``, ``dispatch_delay``, ``cpu``, ``starved``, ``processes_lost`` or ``held_back``.
         kind: What it says when it is exceeded.
         value: What was measured, of the worst process.
         threshold: The most that is good.
@@ -97,6 +97,8 @@ class _Seen:
 
 def _findings(record: StageRecord) -> Iterator[Finding]:
     clients = record.clients
+    if record.lost:
+        yield _lost(record.lost, len(record.lost) + len(clients))
     if not clients:
         return
     seen = _Seen.of(record)
@@ -128,6 +130,22 @@ def _findings(record: StageRecord) -> Iterator[Finding]:
         text = f"the client had to wait for a core for {share:.0%} of the time: other programs had it"
         yield Finding("starved", "client", share, MOST_STARVED_SHARE, "share", text)
     yield _held_back(seen, clients)
+
+
+def _lost(lost: list[Lost], processes: int) -> Finding:
+    first = lost[0]
+    which = f"process {first.worker}{f' on {first.host}' if first.host else ''}"
+    more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
+    missing = sum(each.requests for each in lost)
+    return Finding(
+        "processes_lost",
+        "client",
+        len(lost) / processes,
+        0.0,
+        "share",
+        f"{which}{more} of {processes} was lost with what it had measured, {missing:,} requests at least "
+        f"({first.why}). What is left is another load than the one that was asked for",
+    )
 
 
 def _latest(delays: Histogram) -> tuple[int, float]:

@@ -21,10 +21,12 @@ _ENDINGS = {
     "stopped": "The run was stopped before its end.",
     "dead": "The run was stopped: request after request failed.",
     "overrun": "The run was stopped: requests waited too long for a place under the cap.",
+    "lost": "The run was stopped: a process of it was lost.",
 }
 _FEW = 100  # requests, for a 99th percentile
 _MANY = 0.01  # of requests that failed
 _MANY_OPENED = 0.1  # of measured requests that opened a connection
+_CLOCKS = 0.01  # of the duration, which has the error of the clocks in it
 _IDLE = 0.8  # of the lanes of a closed loop
 
 
@@ -60,6 +62,7 @@ def remarks_on(record: StageRecord, measured: Measured) -> tuple[Remark, ...]:
     remarks = [
         *_on_completion(record, measured),
         *_on_client(record),
+        *_on_clocks(record, measured),
         *_on_lanes(record, measured),
         *_on_numbers(measured),
     ]
@@ -89,6 +92,13 @@ def _on_client(record: StageRecord) -> Iterator[Remark]:
             is_client = finding.kind == "client"
             text = f"{finding.text[0].upper()}{finding.text[1:]}."
             yield Remark(finding.name, "fatal" if is_client else "caution", text)
+
+
+def _on_clocks(record: StageRecord, measured: Measured) -> Iterator[Remark]:
+    if (error := max((client.clock_error for client in record.clients), default=0)) > 0:
+        text = f"The clocks of the machines were compared to ±{error / 1e6:.2f} ms: the time axis and the duration are "
+        text += "right to that, and each time of a request is by one clock."
+        yield Remark("clocks", "caution" if error / 1e9 > _CLOCKS * measured.duration_s else "note", text)
 
 
 def _on_lanes(record: StageRecord, measured: Measured) -> Iterator[Remark]:

@@ -1,4 +1,4 @@
-"""One process of a run, started by `penstock.engine.bench.workers` with which it talks over its pipes.
+"""One process of a run, started by `penstock.engine.bench.worker_process`, with which it talks over its pipes.
 
     python -m penstock.engine.bench.worker
 
@@ -18,8 +18,10 @@ import sys
 from typing import Any
 
 from .alone import Alone
+from .calibration import calibrate
+from .loads import Load
 from .plan import Plan
-from .workers import LENGTH
+from .worker_process import LENGTH
 
 _PROGRESS_S = 0.25
 
@@ -64,6 +66,8 @@ async def _serve(out: int) -> None:
                 crew = await _started(talk, *arguments)
             elif kind == "run" and crew is not None:
                 running = asyncio.ensure_future(_run(talk, crew, *arguments))
+            elif kind == "calibrate":
+                running = asyncio.ensure_future(_calibrate(talk, *arguments))
             elif kind == "stop" and crew is not None:
                 crew.stop()
     finally:
@@ -101,6 +105,13 @@ async def _run(talk: _Talk, crew: Alone, *arguments: Any) -> None:
         telling.cancel()
     talk.say("progress", crew.progress())
     talk.say("record", record)
+
+
+async def _calibrate(talk: _Talk, load: Load) -> None:
+    try:
+        talk.say("calibration", await calibrate(load))
+    except Exception as error:
+        talk.say("failed", error)
 
 
 async def _tell(talk: _Talk, crew: Alone) -> None:

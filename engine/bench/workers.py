@@ -3,31 +3,25 @@
 Nothing goes between them and the one that asked for the run while requests run, but counts for the live view. The
 processes of a machine have one clock, work out the same schedule and take their shares of it, so what comes back adds
 up to what one process with enough hands would have measured.
-
-They are started with the interpreter that runs this, and not with `multiprocessing`, which would run the caller's main
-module again in each.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
-import pickle
-import struct
-import sys
 import time
+from collections.abc import Sequence
 from dataclasses import fields
-from typing import Any, Literal
+from typing import Literal
 
 from ..errors import ConfigurationError
+from .hand import ClockOffset, Hand, HandLostError
 from .plan import Plan
 from .progress import Progress
-from .recording import Recording, Stage, StageRecord
+from .recording import Lost, Recording, Stage, StageRecord
+from .worker_process import WorkerProcess
 
-LENGTH = struct.Struct("!Q")
 _LEAD_NS = 20_000_000  # from the order to begin to the beginning: what a pipe and a busy loop take
-_END_S = 5.0  # for a process to end by itself
 
 
 class Workers:
@@ -42,11 +36,8 @@ class Workers:
         if count != "auto" and (not isinstance(count, int) or isinstance(count, bool) or count < 1):
             raise ConfigurationError(f"workers= is a number from 1, or 'auto', not {count!r:.80}")
         self._plan = plan
-        self._count = cores() if count == "auto" else count
-        self._workers: list[_Worker] = []
-
-    def __len__(self) -> int:
-        return self._count
+        self._count: int | Literal["auto"] = count
+        self._hands: list[Hand] = []
 
     async def start(self) -> None:
         """Start them, and wait until each is ready.
@@ -55,13 +46,9 @@ class Workers:
             ModelEngineError: The plan does not work, as `MeasuredEngine` says.
             ChildProcessError: A process did not start.
         """
-        cores_left = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
         try:
-            for number in range(self._count):
-                core = cores_left[number] if self._count == len(cores_left) else None
-                self._workers.append(await _Worker.started(number))
-                await self._workers[-1].tell("start", self._plan, number, self._count, core)
-            await asyncio.gather(*(worker.answer() for worker in self._workers))
+            await self._hire()
+            await asyncio.gather(*map(self._begin, self._hands))
         except BaseException:
             await self.close()
             raise
@@ -69,90 +56,108 @@ class Workers:
     async def run(self, stage: Stage, position: int, origin: int) -> StageRecord:
         """Run a stage in all of them, begun at the same moment.
 
-        Raises:
-            ChildProcessError: One of them has ended. What the others measured is lost with it: a part of a schedule is
-                another load.
+        When one of them is lost the others are stopped, since a part of a schedule is another load, and the record is
+        what they have measured; it says who was lost.
         """
-        begin = time.monotonic_ns() + _LEAD_NS
-        for worker in self._workers:
-            await worker.tell("run", stage, position, origin, begin)
-        records = await asyncio.gather(*(worker.answer() for worker in self._workers))
-        whole = Recording.merged(Recording(0.0, [record]) for record in records)
-        return whole.stages[0]
+        clocks = await asyncio.gather(*map(_clock_of, self._hands))
+        begin = time.monotonic_ns() + self._lead_ns(clocks)
+        parts = [self._part(*each, stage, position, origin, begin) for each in zip(self._hands, clocks)]
+        recordings, lost = [], []
+        for part in await asyncio.gather(*parts):
+            if isinstance(part, Lost):
+                lost.append(part)
+            else:
+                recordings.append(Recording(0.0, [part]))
+        now = time.monotonic_ns() - origin
+        whole = Recording.merged(recordings).stages[0] if recordings else StageRecord(stage, position, now, now)
+        if lost:
+            whole.lost, whole.ending = lost, "lost"
+        return whole
 
     def stop(self) -> None:
-        for worker in self._workers:
-            worker.write("stop")
+        for hand in self._hands:
+            hand.stop()
 
     def progress(self) -> Progress:
         """The sum of what they last told, a quarter of a second ago at most."""
         whole = Progress()
-        for worker in self._workers:
+        for hand in self._hands:
             for each in fields(Progress):
-                setattr(whole, each.name, getattr(whole, each.name) + getattr(worker.progress, each.name))
+                setattr(whole, each.name, getattr(whole, each.name) + getattr(hand.progress, each.name))
         return whole
 
     async def close(self) -> None:
         """End them. Twice is harmless."""
-        workers, self._workers = self._workers, []
-        await asyncio.gather(*(worker.close() for worker in workers))
+        hands, self._hands = self._hands, []
+        await asyncio.gather(*(hand.close() for hand in hands))
+
+    async def _hire(self) -> None:
+        """Fill `_hands`, one by one, so that those that are there are ended when the next fails."""
+        count = cores() if self._count == "auto" else self._count
+        for number in range(count):
+            self._hands.append(_LocalHand(number, await WorkerProcess.started()))
+
+    async def _begin(self, hand: Hand) -> None:
+        """Have a process take up the plan."""
+        count = len(self._hands)
+        mine = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+        core = mine[hand.number] if hand.host is None and count == len(mine) else None
+        try:
+            await hand.ask("start", self._plan, hand.number, count, core)
+        except HandLostError as gone:
+            raise HandLostError(f"process {hand.number} of the run was lost: {gone}") from None
+
+    async def _part(
+        self, hand: Hand, clock: ClockOffset, stage: Stage, position: int, origin: int, begin: int
+    ) -> StageRecord | Lost:
+        """What one of them measures, on the time axis of this process."""
+        hand.progress = Progress()  # not that of the stage before
+        try:
+            there = (origin + clock.offset_ns, begin + clock.offset_ns)
+            record: StageRecord = await hand.ask("run", stage, position, *there)
+            error_ns = clock.error_until(await hand.clock())
+        except HandLostError as gone:
+            self.stop()
+            done = hand.progress.completed + hand.progress.failed
+            return Lost(hand.number, hand.host, str(gone), done)
+        for client in record.clients:
+            client.host, client.clock_error = hand.host, error_ns
+        return record
+
+    def _lead_ns(self, clocks: Sequence[ClockOffset]) -> int:
+        """From the order to begin to the beginning."""
+        return _LEAD_NS
 
 
-class _Worker:
-    """One process, as the one that asked for the run sees it."""
+async def _clock_of(hand: Hand) -> ClockOffset:
+    try:
+        return await hand.clock()
+    except HandLostError:  # which it is told once more when it is to run
+        return ClockOffset()
 
-    def __init__(self, number: int, process: asyncio.subprocess.Process) -> None:
-        self.progress = Progress()
-        self._number = number
+
+class _LocalHand(Hand):
+    """A process of this machine."""
+
+    def __init__(self, number: int, process: WorkerProcess) -> None:
+        super().__init__(number)
         self._process = process
 
-    @classmethod
-    async def started(cls, number: int) -> _Worker:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "penstock.engine.bench.worker",
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-        )
-        return cls(number, process)
-
-    def write(self, *message: Any) -> None:
-        """Tell it something, for which nobody waits."""
-        assert self._process.stdin is not None
-        data = pickle.dumps(message)
-        self._process.stdin.write(LENGTH.pack(len(data)) + data)
-
-    async def tell(self, *message: Any) -> None:
-        assert self._process.stdin is not None
-        with contextlib.suppress(ConnectionError):  # it is gone, which `answer` says
-            self.write(*message)
-            await self._process.stdin.drain()
-
-    async def answer(self) -> Any:
-        """What it says next that is no progress. What failed there is raised here."""
-        assert self._process.stdout is not None
-        while True:
-            try:
-                size = LENGTH.unpack(await self._process.stdout.readexactly(LENGTH.size))[0]
-                kind, value = pickle.loads(await self._process.stdout.readexactly(size))
-            except asyncio.IncompleteReadError:
-                code = await self._process.wait()
-                raise ChildProcessError(f"process {self._number} of the run has ended with code {code}") from None
-            if kind == "failed":
-                raise value
-            if kind != "progress":
-                return value
-            self.progress = value
+    async def clock(self) -> ClockOffset:
+        return ClockOffset()
 
     async def close(self) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self._process.wait(), _END_S)
-        if self._process.returncode is None:
-            self._process.kill()
-            await self._process.wait()
+        await self._process.close()
+
+    def post(self, data: bytes) -> None:
+        self._process.write(data)
+
+    async def send(self, data: bytes) -> None:
+        self._process.write(data)
+        await self._process.drain()
+
+    async def receive(self) -> bytes:
+        return await self._process.read()
 
 
 def cores() -> int:

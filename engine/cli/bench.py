@@ -47,7 +47,9 @@ def run(arguments: Sequence[str]) -> int:
 async def _bench(options: Namespace, task: Task, thresholds: Sequence[Threshold], err: Output) -> int:
     view = make_view(err, quiet=options.quiet, interval=options.progress_interval)
     try:
-        with contextlib.closing(view):
+        # Ray prints what it has to complain of to stdout, where the report goes.
+        aside = contextlib.redirect_stdout(sys.stderr) if options.runner == "ray" else contextlib.nullcontext()
+        with contextlib.closing(view), aside:
             document, was_interrupted = await run_bench(options, task, view)
     except ConfigurationError as error:
         return _failed(err, f"{type_name(error)}: {error}", exits.USAGE)

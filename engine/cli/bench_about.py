@@ -13,7 +13,7 @@ from ..bench.workers import cores
 
 _TOLD = (
     *("concurrency", "rate", "ramp", "replay", "search", "arrivals", "cap", "speed", "low", "high"),
-    *("requests", "duration", "drain", "warmup", "workers", "timeout", "slo", "param"),
+    *("requests", "duration", "drain", "warmup", "workers", "runner", "timeout", "slo", "param"),
     *("prompts", "prompt", "template", "timestamps", "input_tokens", "output_tokens", "prefix_tokens", "prefixes"),
     *("turns", "output_field", "seed"),
 )

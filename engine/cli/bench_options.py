@@ -176,7 +176,16 @@ def _add_measuring_options(parser: ArgumentParser) -> None:
         type=workers,
         default=1,
         metavar="N|auto",
-        help="processes that send; auto: one for each core (default: 1)",
+        help="processes that send; auto: one for each core, or place on the Ray cluster (default: 1)",
+    )
+    group.add_argument(
+        "--runner",
+        choices=("local", "ray"),
+        default="local",
+        help="where those are: this machine, or the machines of a Ray cluster, see docs/bench.md (default: local)",
+    )
+    group.add_argument(
+        "--ray-address", metavar="ADDR", help="of the Ray cluster; by default one is started on this machine"
     )
     group.add_argument(
         "--no-calibration", action="store_true", help="do not measure this client first, which takes some seconds"
@@ -240,6 +249,8 @@ def checked_options(parser: ArgumentParser, options: Namespace) -> Namespace:
         parser.error("--prompts and --prompt are two answers to the same question")
     if options.template and options.prompts is None and options.prompt is None:
         parser.error("--template needs --prompts or --prompt")
+    if options.ray_address is not None and options.runner != "ray":
+        parser.error("--ray-address is for --runner ray")
     _check_made_up(parser, options)
     check_files(parser, {f"--{name}": getattr(options, name.replace("-", "_")) for name in _FILES})
     return options

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from ..bench.loads import Load
 from ..bench.measured_engine import MeasuredEngine
 from ..bench.plan import Plan
 from ..bench.prompt_files import PromptFile
+from ..bench.ray_bench import RayBench
 from ..bench.recording import Recording, Stage
 from ..bench.search import Search
 from ..bench.slo import Slo, parse_slos
@@ -99,7 +100,7 @@ class _Run:
         self._options = options
         self._task = task
         self._view = view
-        self._bench = Bench(task.plan, workers=options.workers)
+        self._bench = _made_bench(options, task.plan)
 
     async def through(self) -> Recording:
         """To its end, whichever that is."""
@@ -118,10 +119,13 @@ class _Run:
 
     async def _measured(self) -> Recording:
         task, options = self._task, self._options
-        if not options.no_calibration:
-            self.calibration = await _calibrated(options, task, self._view)
-        self._has_begun = True
+        if options.runner == "local" and not options.no_calibration:
+            workers = cores() if options.workers == "auto" else options.workers
+            self.calibration = await _calibrated(options, task, self._view, workers, calibrate)
         async with self._bench as bench:
+            if isinstance(bench, RayBench) and not options.no_calibration:
+                self.calibration = await _calibrated(options, task, self._view, len(bench), bench.calibrate)
+            self._has_begun = True
             is_sweep = len([each for each in task.stages if not each.is_warm_up]) > 1
             recording = await bench.run(task.stages, until_saturated=is_sweep and not options.whole_sweep)
             if task.search is not None:
@@ -150,15 +154,26 @@ class _Run:
                 self._view.show(watch.read(stage, number, self._bench.progress, time.monotonic()))
 
 
-async def _calibrated(options: Namespace, task: Task, view: View[Snapshot]) -> Calibration | None:
+def _made_bench(options: Namespace, plan: Plan) -> Bench:
+    if options.runner == "ray":
+        return RayBench(plan, workers=options.workers, address=options.ray_address)
+    return Bench(plan, workers=options.workers)
+
+
+async def _calibrated(
+    options: Namespace,
+    task: Task,
+    view: View[Snapshot],
+    workers: int,
+    measure: Callable[[Load], Awaitable[Calibration]],
+) -> Calibration | None:
     """Measure this client; `None` when that is not possible here."""
     loads: Sequence[Load] = [each.load for each in task.stages if not each.is_warm_up] or [first_load(options)]
-    workers = cores() if options.workers == "auto" else options.workers
     load = load_of_one(loads, workers)
     if not options.quiet:
         view.say(f"measuring this client itself, {load_words(load)} ...")
     try:
-        calibration = await calibrate(load)
+        calibration = await measure(load)
     except (OSError, asyncio.TimeoutError) as error:
         view.say(f"this client could not be measured: {error}")
         return None
@@ -170,6 +185,8 @@ async def _calibrated(options: Namespace, task: Task, view: View[Snapshot]) -> C
 def _left_out(recording: Recording, left: Sequence[Stage]) -> str:
     """Why stages were not run."""
     names = ", ".join(load_words(each.load) for each in left)
+    if recording.stages and recording.stages[-1].ending == "lost":
+        return f"left out, because a process of the run was lost: {names}"
     if recording.stages and recording.stages[-1].ending == "dead":
         return f"left out, because request after request failed: {names}"
     return f"left out, because more load brought no more throughput: {names} (--whole-sweep runs them)"

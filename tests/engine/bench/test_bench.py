@@ -11,17 +11,19 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import orjson
 import pytest
 
 from penstock import ModelEngine
 from penstock.engine.bench.alone import Alone
 from penstock.engine.bench.bench import Bench
+from penstock.engine.bench.document import Document
 from penstock.engine.bench.histogram import Histogram
 from penstock.engine.bench.loads import Closed, Open, Until
 from penstock.engine.bench.patience import Patience
 from penstock.engine.bench.plan import Plan
 from penstock.engine.bench.prompts import PromptList
-from penstock.engine.bench.recording import Recording, Stage
+from penstock.engine.bench.recording import Lost, Recording, Stage
 from penstock.engine.bench.synthetic import Length, Synthetic
 from penstock.errors import ConfigurationError
 from penstock.testing import Gateway, answer, fail, stall
@@ -104,14 +106,36 @@ async def test_a_dead_server_ends_the_sweep(gateway: Gateway) -> None:
     assert [record.ending for record in recording.stages] == ["dead"]
 
 
-async def test_a_process_that_is_killed_is_said_to_be_lost(gateway: Gateway) -> None:
+async def test_a_process_that_is_killed_is_said_to_be_lost_with_what_it_had(gateway: Gateway) -> None:
+    """The others are stopped, and what they have measured is there; a stage that was over before is whole."""
+    gateway.script(*[answer(pieces=["a"])] * 6, default=stall(after_events=1))
+    stages = [Stage(Closed(2), Until(requests=6)), Stage(Closed(2), Until(requests=2)), Stage(Closed(1), Until(1))]
+    async with Bench(plan(gateway), workers=2) as bench:
+        running = asyncio.ensure_future(bench.run(stages))
+        await gateway.until(lambda: gateway.open_streams == 2, 10)
+        os.kill(bench._crew._hands[1]._process.pid, signal.SIGKILL)  # type: ignore[attr-defined]
+        recording = await asyncio.wait_for(running, 20)
+    whole, part = recording.stages
+    assert (whole.ending, len(whole.requests), whole.lost) == ("requests", 6, [])
+    assert (part.ending, [moments.worker for moments in part.requests]) == ("lost", [0])
+    assert part.lost == [Lost(1, None, "it has ended with code -9", 0)]
+    figures = Document(recording).figures()
+    codes = [{remark.code for remark in stage.remarks} for stage in figures.stages]
+    assert ["processes_lost" in each for each in codes] == [False, True]
+    assert not figures.stages[1].is_valid
+
+
+async def test_a_run_whose_processes_are_all_lost_ends_with_nothing(gateway: Gateway) -> None:
     gateway.script(default=stall(after_events=1))
     async with Bench(plan(gateway), workers=2) as bench:
         running = asyncio.ensure_future(bench.run([Stage(Closed(2), Until(requests=2))]))
         await gateway.until(lambda: gateway.open_streams == 2, 10)
-        os.kill(bench._crew._workers[1]._process.pid, signal.SIGKILL)  # type: ignore[attr-defined]
-        with pytest.raises(ChildProcessError, match="process 1 of the run has ended with code -9"):
-            await running
+        for hand in bench._crew._hands:  # type: ignore[attr-defined]
+            os.kill(hand._process.pid, signal.SIGKILL)
+        recording = await asyncio.wait_for(running, 20)
+    (record,) = recording.stages
+    assert (record.ending, len(record.requests), [each.worker for each in record.lost]) == ("lost", 0, [0, 1])
+    assert Document.of_json(orjson.loads(orjson.dumps(Document(recording).to_json()))).recording.stages == [record]
 
 
 async def test_a_plan_that_cannot_work_is_refused_where_it_is_given() -> None:
@@ -127,7 +151,7 @@ async def test_a_plan_that_cannot_be_sent_to_a_process_leaves_none_behind(gatewa
     bench = Bench(Plan({"model_or_config": "m", "base_url": gateway.url}, prompts), workers=2)
     with pytest.raises((AttributeError, pickle.PicklingError)):
         await bench.__aenter__()
-    assert bench._crew._workers == []  # type: ignore[attr-defined]
+    assert bench._crew._hands == []  # type: ignore[attr-defined]
 
 
 async def test_a_process_ends_with_the_one_that_started_it() -> None:

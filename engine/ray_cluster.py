@@ -1,4 +1,4 @@
-"""The Ray cluster a batch runs on: one that is there, or one of this machine for the time of the batch."""
+"""The Ray cluster that workers run on: one that is there, or one of this machine for the time of a run."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
-from ..errors import ConfigurationError, type_name
+from .errors import ConfigurationError, type_name
 
 _ALWAYS = {
-    # Who has lost a worker makes a new one. One that is restarted by Ray has forgotten its rows, and a call that
-    # reaches it before the news of the death would be answered by somebody who knows nothing.
+    # Who has lost a worker decides what comes of it. One that is restarted by Ray has forgotten what it had, and a call
+    # that reaches it before the news of the death would be answered by somebody who knows nothing.
     "max_restarts": 0,
-    # Rows are sent again by the journal, with the same keys, and never behind its back.
+    # What is sent again is for the journal of a batch to say, and of a benchmark nothing is.
     "max_task_retries": 0,
-    "max_concurrency": 16,  # calls of ours under way in it, not of rows
+    "max_concurrency": 16,  # calls of ours under way in it, not of rows or requests
 }
 
 _KNOCK = 5.0  # seconds for a connection to the cluster
@@ -45,7 +45,7 @@ class RayCluster:
         self._errors = _imported("ray.exceptions")
         _check(address or "")
         if taken := sorted(_ALWAYS.keys() & options.keys()):
-            raise ConfigurationError(f"worker_options= leaves {taken[0]!r} to the batch")
+            raise ConfigurationError(f"worker_options= leaves {taken[0]!r} to Penstock")
         self._address = address
         self._options = {"num_cpus": 1, "scheduling_strategy": "SPREAD", **options, **_ALWAYS}
         self._is_ours = False
@@ -79,9 +79,14 @@ class RayCluster:
     @property
     def room(self) -> str:
         """What is free for another worker, of what workers need, in words."""
-        needs = {"CPU": self._options["num_cpus"], **self._options.get("resources", {})}
-        free = self._ray.available_resources()
+        needs, free = self._needs, self._ray.available_resources()
         return ", ".join(f"{free.get(name, 0):g} {name} free where a worker needs {needs[name]:g}" for name in needs)
+
+    @property
+    def places(self) -> int:
+        """How many workers there is room for now."""
+        free = self._ray.available_resources()
+        return int(min(free.get(name, 0) // need for name, need in self._needs.items() if need))
 
     def actor(self, kind: type, *arguments: Any) -> Any:
         """A new actor of a class. It comes into being when there is room for it."""
@@ -90,6 +95,10 @@ class RayCluster:
     def kill(self, actor: Any) -> None:
         """End an actor at once. Of no effect on one that is dead."""
         self._ray.kill(actor)
+
+    def tell(self, method: Callable[..., Awaitable[Any]], *arguments: Any) -> None:
+        """Call a method of an actor, for whose answer nobody waits."""
+        method.remote(*arguments)  # type: ignore[attr-defined]
 
     async def ask(self, method: Callable[..., Awaitable[Any]], *arguments: Any, within: float | None) -> Any:
         """Call a method of an actor.
@@ -111,10 +120,25 @@ class RayCluster:
         except self._errors.RayError as error:
             raise WorkerGoneError(type_name(error)) from None
 
+    @property
+    def _needs(self) -> dict[str, float]:
+        """What a worker takes, by the name of the resource."""
+        return {"CPU": self._options["num_cpus"], **self._options.get("resources", {})}
+
+
+def refuse_key(key: object, where: str) -> None:
+    """See that no key goes through Ray, where others may read it.
+
+    Raises:
+        ConfigurationError: It is one in clear text.
+    """
+    if isinstance(key, str):
+        raise ConfigurationError(f"a key in {where} would go through Ray: leave it to the environment of the workers")
+
 
 def _check(address: str) -> None:
     if address.startswith("ray://"):
-        raise ConfigurationError("address='ray://...' is not supported: run the batch on a machine of the cluster")
+        raise ConfigurationError("address='ray://...' is not supported: run it on a machine of the cluster")
 
 
 async def _knock(address: str) -> None:
@@ -135,4 +159,4 @@ def _imported(name: str) -> Any:
     try:
         return import_module(name)
     except ImportError:
-        raise ConfigurationError("a batch on Ray needs ray: pip install 'penstock[ray]'") from None
+        raise ConfigurationError("workers on Ray need ray: pip install 'penstock[ray]'") from None
