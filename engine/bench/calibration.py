@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import sys
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -21,12 +20,14 @@ from .loads import Closed, Load, Until
 from .measured_engine import MeasuredEngine
 from .meter import Meter
 from .moments import Failure, Moments, Outcome
+from .processes import end_process, start_process
 from .prompts import Prompt, PromptList
 from .recording import Client, Stage
 from .runner import StageRun
 from .yardstick import moments_in, pace
 
 _START_S = 10.0  # that the server may take to begin; 0.2 are usual
+_END_S = 5.0  # that it may take to end
 _HELLO_S = 0.2  # for all lanes to be there at the same time, each with a connection of its own
 _CONNECTIONS = 64  # opened beforehand for an open loop
 _MOST_EVENTS = 400  # of a stream: two seconds at 200 events a second
@@ -154,27 +155,17 @@ class _Comparing(Meter):
 @contextlib.asynccontextmanager
 async def yardstick() -> AsyncIterator[str]:
     """The address of a server whose events say when they were written, in a process of its own."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "penstock.engine.bench.yardstick",
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-    )
-    assert process.stdin is not None
+    process = await start_process("penstock.engine.bench.yardstick")
     assert process.stdout is not None
+    is_ready = False
     try:
         line = await asyncio.wait_for(process.stdout.readline(), _START_S)
         if not line:
             raise OSError("the server to calibrate with has not started")
+        is_ready = True
         yield line.decode().strip()
     finally:
-        process.stdin.close()
-        with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(process.wait(), _START_S)
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+        await end_process(process, _END_S if is_ready else 0)
 
 
 def _ms(histogram: Histogram) -> dict[str, float] | None:

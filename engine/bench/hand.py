@@ -47,6 +47,8 @@ class Hand(ABC):
         self.host = host
         self.progress = Progress()
         """What it last told."""
+        self.is_ready = False
+        """Whether it has taken up the plan. One that has not is still importing, and has nothing to end in order."""
 
     @abstractmethod
     async def clock(self) -> ClockOffset:

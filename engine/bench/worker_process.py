@@ -1,19 +1,13 @@
-"""A process of `penstock.engine.bench.worker`, started here: messages go to it and come from it over its pipes.
-
-It is started with the interpreter that runs this, and not with `multiprocessing`, which would run the caller's main
-module again in it. It is in a session of its own: Ctrl-C at a terminal goes to the program that asked for the run,
-which decides, and not to a process that is still importing and would die of it.
-"""
+"""A process of `penstock.engine.bench.worker`, started here: messages go to it and come from it over its pipes."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import struct
-import sys
 
 from .hand import HandLostError
+from .processes import end_process, start_process
 
 LENGTH = struct.Struct("!Q")
 """Before each message: how many bytes it has."""
@@ -34,16 +28,7 @@ class WorkerProcess:
         Raises:
             OSError: It did not start.
         """
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "penstock.engine.bench.worker",
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            start_new_session=True,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-        )
-        return cls(process)
+        return cls(await start_process("penstock.engine.bench.worker"))
 
     @property
     def pid(self) -> int:
@@ -74,12 +59,6 @@ class WorkerProcess:
         except asyncio.IncompleteReadError:
             raise HandLostError(f"it has ended with code {await self._process.wait()}") from None
 
-    async def close(self) -> None:
-        """End it."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self._process.wait(), _END_S)
-        if self._process.returncode is None:
-            self._process.kill()
-            await self._process.wait()
+    async def close(self, *, at_once: bool = False) -> None:
+        """End it: at once, or in order."""
+        await end_process(self._process, 0 if at_once else _END_S)

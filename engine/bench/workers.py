@@ -106,6 +106,7 @@ class Workers:
             await hand.ask("start", self._plan, hand.number, count, core)
         except HandLostError as gone:
             raise HandLostError(f"process {hand.number} of the run was lost: {gone}") from None
+        hand.is_ready = True
 
     async def _part(
         self, hand: Hand, clock: ClockOffset, stage: Stage, position: int, origin: int, begin: int
@@ -147,7 +148,7 @@ class _LocalHand(Hand):
         return ClockOffset()
 
     async def close(self) -> None:
-        await self._process.close()
+        await self._process.close(at_once=not self.is_ready)
 
     def post(self, data: bytes) -> None:
         self._process.write(data)
