@@ -7,10 +7,14 @@ when it is run, so that the others cost nothing.
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 from argparse import SUPPRESS, ArgumentParser, RawDescriptionHelpFormatter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
+from types import FrameType
 
 from . import exits
 
@@ -60,10 +64,38 @@ def _run(arguments: list[str]) -> int:
     try:
         # What follows the command's name is the command's affair.
         command = parser.parse_args(arguments[:1]).command
-        code: int = import_module(f".{command}", __package__).run(arguments[1:])
+        with _interrupts_held():
+            module = import_module(f".{command}", __package__)
+        code: int = module.run(arguments[1:])
     except SystemExit as ended:  # how argparse ends after --help (0) and after a wrong argument (2)
         return ended.code if isinstance(ended.code, int) else exits.USAGE
     return code
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """SIGINT is raised when what is inside is over; a second one at once. In the midst of being imported orjson takes
+    a `KeyboardInterrupt` for what cannot be, and the process dies of SIGSEGV.
+    """
+    held: list[int] = []
+
+    def hold(number: int, _: FrameType | None) -> None:
+        if held:
+            raise KeyboardInterrupt
+        held.append(number)
+
+    default = signal.default_int_handler
+    is_main_thread = threading.current_thread() is threading.main_thread()  # others have no interrupts
+    if not is_main_thread or signal.getsignal(signal.SIGINT) is not default:
+        yield
+        return
+    signal.signal(signal.SIGINT, hold)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, default)
+    if held:
+        raise KeyboardInterrupt
 
 
 def _parser() -> ArgumentParser:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import re
 import signal
 import sys
+import time
 from pathlib import Path
 
 import orjson
@@ -14,7 +17,7 @@ import pytest
 from penstock.testing import Gateway, answer, stall
 from tests.browser import chromium, find_chromium
 
-from .support import finish, on_terminal, process
+from .support import Result, environment, finish, on_terminal, process
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals and terminals")
 
@@ -74,6 +77,75 @@ async def test_signal_while_the_client_is_measured_leaves_no_trace(gateway: Gate
         result = await finish(started)
     assert (result.code, result.out, "Traceback" in result.err) == (130, "", False)
     assert gateway.requests == 0
+
+
+MARK = "PENSTOCK_TEST_OF_INTERRUPTS"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+@pytest.mark.parametrize(
+    ("moments", "options"), [(9, ("--no-calibration",)), (5, ())], ids=["without calibration", "with it"]
+)
+async def test_ctrl_c_ends_it_at_any_moment_and_leaves_no_process(
+    gateway: Gateway, tmp_path: Path, moments: int, options: tuple[str, ...]
+) -> None:
+    """A terminal sends it to all processes of the command, also to those that have just begun to import."""
+    gateway.script(default=SLOW)
+    given = ("bench", gateway.url, "--model", "tiny-mock", "--workers", "2", "--requests", "40", *options)
+    began = time.monotonic()
+    whole = await interrupted(tmp_path, *given, after_s=None)
+    assert whole.code in (0, 7)
+    lasts_s = time.monotonic() - began
+    for moment in range(moments):
+        result = await interrupted(tmp_path, *given, after_s=lasts_s * moment / moments)
+        assert result.code in (130, -signal.SIGINT, 0, 7), result  # the second at the very end of Python
+        assert "Traceback" not in result.err
+        assert result.out == "" or result.out.startswith("== Penstock bench")
+        assert result.out or result.err.endswith("\ninterrupted\n")
+
+
+async def interrupted(folder: Path, *arguments: str, after_s: float | None) -> Result:
+    """A command whose processes all get SIGINT some time after it has begun to import. `None` is never."""
+    marked = environment({MARK: str(folder)})
+    started = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "penstock", *arguments),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=marked,
+        start_new_session=True,
+    )
+    try:
+        if after_s is not None:
+            await our_own_code(started.pid)
+            await asyncio.sleep(after_s)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(started.pid, signal.SIGINT)
+        result = await finish(started)
+    finally:
+        for pid in marked_processes(folder) if started.returncode is None else ():
+            os.kill(pid, signal.SIGKILL)
+    assert marked_processes(folder) == []
+    return result
+
+
+async def our_own_code(pid: int) -> None:
+    """Wait until it runs: what comes before is Python itself, which says what it likes."""
+    maps = Path(f"/proc/{pid}/maps")
+    for _ in range(10_000):
+        if "orjson" in maps.read_text():  # noqa: ASYNC240 (it is in memory)
+            return
+        await asyncio.sleep(0.001)
+    raise AssertionError("it does not begin")
+
+
+def marked_processes(folder: Path) -> list[int]:
+    """Those that have been started by the test of this folder, and by what it has started."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            if f"{MARK}={folder}".encode() in path.read_bytes().split(b"\0"):
+                found.append(int(path.parent.name))
+    return found
 
 
 async def test_no_terminal_gets_lines_now_and_then(gateway: Gateway) -> None:
