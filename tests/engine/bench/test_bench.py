@@ -112,7 +112,7 @@ async def test_a_process_that_is_killed_is_said_to_be_lost_with_what_it_had(gate
     stages = [Stage(Closed(2), Until(requests=6)), Stage(Closed(2), Until(requests=2)), Stage(Closed(1), Until(1))]
     async with Bench(plan(gateway), workers=2) as bench:
         running = asyncio.ensure_future(bench.run(stages))
-        await gateway.until(lambda: gateway.open_streams == 2, 10)
+        await gateway.until(lambda: gateway.requests == 8 and gateway.open_streams == 2, 10)
         os.kill(bench._crew._hands[1]._process.pid, signal.SIGKILL)  # type: ignore[attr-defined]
         recording = await asyncio.wait_for(running, 20)
     whole, part = recording.stages
