@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import gc
 import time
+from collections.abc import Mapping
+from typing import Any
 
-from ..model_engine import ModelEngine
+from ..model_engine import ModelEngine, PreparedCall
+from ..stream import ChatStream
+from ..types import Messages
 from .asker import Send
 from .measured_engine import MeasuredEngine
 from .plan import Plan
@@ -79,4 +83,20 @@ class Alone:
         if given is not None:
             return lambda messages, params: given.stream_call(messages, **params)
         assert own is not None
-        return lambda messages, params: own.opened(own.prepared(messages, params))
+        return _Repeating(own)
+
+
+class _Repeating:
+    """Encodes a request once as long as the same is asked for, as ``--prompt`` does."""
+
+    def __init__(self, engine: MeasuredEngine) -> None:
+        self._engine = engine
+        self._asked: tuple[Messages, Mapping[str, Any]] | None = None
+        self._call: PreparedCall | None = None
+
+    def __call__(self, messages: Messages, params: Mapping[str, Any]) -> ChatStream:
+        asked, call = self._asked, self._call
+        if call is None or asked is None or messages is not asked[0] or params is not asked[1]:
+            call = self._call = self._engine.prepared(messages, params)
+            self._asked = (messages, params)
+        return self._engine.opened(call)

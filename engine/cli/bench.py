@@ -12,7 +12,6 @@ from ..bench.peers import VOCABULARIES
 from ..bench.thresholds import Threshold, parse_threshold
 from ..errors import ConfigurationError, ModelEngineError, type_name
 from . import exits
-from .bench_compare import make_compare_parser, run_compare
 from .bench_options import checked_options, make_bench_parser
 from .bench_outputs import BenchReport, unwritable
 from .bench_prompts import UnreadablePromptsError, read_prompt_file
@@ -29,6 +28,8 @@ def run(arguments: Sequence[str]) -> int:
     err = Output(sys.stderr)
     try:
         if arguments and arguments[0] == _COMPARE:
+            from .bench_compare import make_compare_parser, run_compare  # a run starts sooner without its pages
+
             parser = make_compare_parser()
             return run_compare(parser, parser.parse_args(list(arguments[1:])), err)
         parser = make_bench_parser()

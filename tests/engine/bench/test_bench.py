@@ -22,7 +22,7 @@ from penstock.engine.bench.histogram import Histogram
 from penstock.engine.bench.loads import Closed, Open, Until
 from penstock.engine.bench.patience import Patience
 from penstock.engine.bench.plan import Plan
-from penstock.engine.bench.prompts import PromptList
+from penstock.engine.bench.prompts import Prompt, PromptList
 from penstock.engine.bench.recording import Lost, Recording, Stage
 from penstock.engine.bench.synthetic import Length, Synthetic
 from penstock.errors import ConfigurationError
@@ -70,6 +70,16 @@ async def test_the_schedule_is_the_same_however_many_processes_run_it(gateway: G
     due = sorted((moments.number, moments.scheduled - record.began) for moments in record.requests)
     offsets = Open(300, seed=5).offsets()
     assert due == [(number, next(offsets)) for number in range(30)]
+
+
+async def test_a_request_that_is_asked_for_again_is_sent_as_before_and_another_is_not(gateway: Gateway) -> None:
+    same, warm = {"temperature": 0}, {"temperature": 1}
+    prompts = PromptList([Prompt(("a",), same), Prompt(("a",), same), Prompt(("b",), same), Prompt(("b",), warm)])
+    engine = {"model_or_config": "tiny-mock", "base_url": gateway.url, "api_key": API_KEY}
+    async with Bench(Plan(engine, prompts)) as bench:
+        await bench.run_stage(Stage(Closed(1), Until(requests=5)))
+    sent = [(call.body["messages"][0]["content"], call.body["temperature"]) for call in gateway.calls]
+    assert sent == [("a", 0), ("a", 0), ("b", 0), ("b", 1), ("a", 0)]
 
 
 async def test_processes_add_up_to_one_histogram_of_all_gaps(gateway: Gateway) -> None:
