@@ -20,9 +20,9 @@ from .usage import read_usage
 
 REASONING_NAMES = ("reasoning_content", "reasoning")  # vLLM renamed the first to the second
 
-_KNOWN_MEMBERS = frozenset({"id", "object", "created", "model", "choices", "usage", "obfuscation", "error"})
-_KNOWN_OF_CHOICE = frozenset({"index", "delta", "message", "finish_reason", "logprobs"})
-_KNOWN_OF_DELTA = frozenset({"role", "content", *REASONING_NAMES, "refusal", "tool_calls", "function_call"})
+KNOWN_MEMBERS = frozenset({"id", "object", "created", "model", "choices", "usage", "obfuscation", "error"})
+KNOWN_OF_CHOICE = frozenset({"index", "delta", "message", "finish_reason", "logprobs"})
+KNOWN_OF_DELTA = frozenset({"role", "content", *REASONING_NAMES, "refusal", "tool_calls", "function_call"})
 _FIELDS = {"content": "delta_content", **dict.fromkeys(REASONING_NAMES, "delta_reasoning")}
 
 
@@ -65,7 +65,7 @@ class ChatReader:
                 chunks.append(chunk)
         usage = read_usage(payload.get("usage"))
         self.usage = usage or self.usage
-        extra = _unknown(payload, _KNOWN_MEMBERS)
+        extra = unknown(payload, KNOWN_MEMBERS)
         if usage is not None or extra:
             if not chunks:
                 chunks.append(LLMResponseChunk(head=head))
@@ -88,13 +88,13 @@ class ChatReader:
             return None
         choice = choices[0]
         delta = choice.get("delta")
-        if not isinstance(delta, dict) or _unknown(choice, _KNOWN_OF_CHOICE) or _unknown(delta, _KNOWN_OF_DELTA):
+        if not isinstance(delta, dict) or unknown(choice, KNOWN_OF_CHOICE) or unknown(delta, KNOWN_OF_DELTA):
             return None
         present = {name for name, value in delta.items() if value not in (None, "", [])} - {"role"}
         if len(present) != 1 or choice.get("finish_reason") is not None or choice.get("logprobs") is not None:
             return None
         (name,) = present
-        extra = _unknown(payload, _KNOWN_MEMBERS)
+        extra = unknown(payload, KNOWN_MEMBERS)
         constants = {"index": choice.get("index"), "role": delta.get("role"), "extra": extra}
         constants = {member: value for member, value in constants.items() if value}
         path: Path = ("choices", 0, "delta", name)
@@ -144,7 +144,7 @@ class ChatReader:
             self._finished.add(index)
         if (logprobs := object_of(choice, "logprobs")) is not None:
             fields["logprobs"] = logprobs
-        if extra := _unknown(choice, _KNOWN_OF_CHOICE) | _unknown(delta, _KNOWN_OF_DELTA):
+        if extra := unknown(choice, KNOWN_OF_CHOICE) | unknown(delta, KNOWN_OF_DELTA):
             fields["choice_extra"] = extra
         if not fields:
             return None
@@ -196,7 +196,8 @@ def _tool_call_fragments(delta: dict[str, Any]) -> list[Any]:
     return [{"index": 0, "function": function}] if function is not None and not fragments else fragments
 
 
-def _unknown(members: dict[str, Any], known: frozenset[str]) -> dict[str, Any]:
+def unknown(members: dict[str, Any], known: frozenset[str]) -> dict[str, Any]:
+    """The members that have no name here and a value."""
     if members.keys() <= known:
         return {}
     return {name: value for name, value in members.items() if name not in known and value is not None}

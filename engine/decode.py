@@ -18,6 +18,7 @@ from .event_decoder import MAX_EVENT_BYTES, EventDecoder
 from .members import kind_of, list_of
 from .repetition import Repetition
 from .types import Governance, LLMResponse, LLMResponseChunk, UsageInfo
+from .usual import usual_response
 from .verdict import Answer, JudgeEvent, judge_event, plain_headers
 
 # Missing and general types are common, and come with streams; any other one means that something else has answered.
@@ -101,10 +102,18 @@ def decode_completion(answer: Answer, *, judge: JudgeEvent = judge_event) -> LLM
         ModelEngineError: It is an error in a success, by the verdict of `judge`.
     """
     payload = read_object(answer, judge)
+    headers = plain_headers(answer.headers)
+    response = usual_response(payload, headers) or _any_response(payload, headers, answer)
+    if (request_id := answer.headers.get("x-request-id")) is not None:
+        object.__setattr__(response, "gateway_request_id", request_id)  # it is fresh, and nobody else's yet
+    return response
+
+
+def _any_response(payload: dict[str, Any], headers: dict[str, str], answer: Answer) -> LLMResponse:
     accumulator = Accumulator()
     try:
-        accumulator.add(ChatReader(plain_headers(answer.headers)).read(payload, "message"))
-        response = accumulator.response(gateway_request_id=answer.headers.get("x-request-id"))
+        accumulator.add(ChatReader(headers).read(payload, "message"))
+        response = accumulator.response()
         choices = list_of(payload, "choices")
         if not choices:
             raise MalformedResponseError("the completion has no choices")

@@ -195,6 +195,7 @@ class ModelEngine:
         self._process = 0  # the one it was started in
         self._was_started = False
         self._urls: dict[str, URL] = {}
+        self._common_headers: dict[tuple[bool, bool], CIMultiDict[str]] = {}  # by: is it streamed, has it a body
         self._opening: dict[int, TaskLimit] = {}  # calls that have no answer yet, by the id of their context
 
     def __repr__(self) -> str:
@@ -265,15 +266,14 @@ class ModelEngine:
             InvalidRequestError: The messages are empty, or something cannot be encoded; nothing was sent.
             ModelEngineError: The call failed, see `penstock.engine.errors`.
         """
-        reply, _ = await self._chat(messages, params, self.gateway.decode_object)
-        payload: dict[str, Any] = await reply.result()
+        payload: dict[str, Any] = await self._answer(self._chat(messages, params, self.gateway.decode_object))
         return payload
 
     async def chat_completion(self, messages: Messages, **params: Any) -> LLMResponse:
         """Ask for an answer. Arguments and errors as for `call`."""
-        reply, context = await self._chat(messages, params, self.gateway.decode_chat)
-        response: LLMResponse = await reply.result()
-        return _with_ledger(response, context)
+        exchange = self._chat(messages, params, self.gateway.decode_chat)
+        response: LLMResponse = await self._answer(exchange)
+        return _with_ledger(response, exchange.context)
 
     def stream_call(self, messages: Messages, **params: Any) -> ChatStream:
         """Ask for a streamed answer. Nothing is sent before the stream is read.
@@ -302,14 +302,15 @@ class ModelEngine:
             raise InvalidRequestError("there is nothing to embed: give a text or a list of texts", phase="not_sent")
         options, model, body = self._split(params, {})
         request = self.gateway.encode_embeddings(model, input, body)
-        reply, context = await self._unary(request, options, self.gateway.decode_embeddings, model=model)
+        exchange = self._exchange(request, options, self.gateway.decode_embeddings, model=model)
+        reply = await self._send(exchange)
         response: EmbeddingResponse = await reply.result()
         count = 1 if isinstance(input, str) or isinstance(input[0], int) else len(input)
         if len(response.embeddings) != count:
             got = len(response.embeddings)
             text = f"{got} vectors came for {count} inputs"
-            raise context.stamp(MalformedResponseError(text, status=reply.status, phase="before_output"))
-        return _with_ledger(response, context)
+            raise exchange.context.stamp(MalformedResponseError(text, status=reply.status, phase="before_output"))
+        return _with_ledger(response, exchange.context)
 
     async def request(self, request: Request, decode: Callable[[Answer], T], **options: Any) -> T:
         """Send any request of the gateway through the stack, and decode its success.
@@ -322,9 +323,9 @@ class ModelEngine:
             options: `CallOptions`.
         """
         call_options = _options(options)
-        reply, context = await self._unary(_extended(request, call_options), call_options, decode)
-        result: T = await reply.result()
-        return _with_ledger(result, context)
+        exchange = self._exchange(_extended(request, call_options), call_options, decode)
+        result: T = await self._answer(exchange)
+        return _with_ledger(result, exchange.context)
 
     def stream_request(self, request: Request, **options: Any) -> ChatStream:
         """As `request`, for a streamed answer, decoded as the gateway's streams are. Nothing is sent before it is
@@ -376,8 +377,8 @@ class ModelEngine:
 
     async def models(self, **options: Any) -> tuple[ModelInfo, ...]:
         """The models that the gateway offers."""
-        reply, _ = await self._unary(Request(self.gateway.models), _options(options), self.gateway.decode_models)
-        models: tuple[ModelInfo, ...] = await reply.result()
+        exchange = self._exchange(Request(self.gateway.models), _options(options), self.gateway.decode_models)
+        models: tuple[ModelInfo, ...] = await self._answer(exchange)
         return models
 
     async def health(self, **options: Any) -> Health:
@@ -388,6 +389,7 @@ class ModelEngine:
 
     async def probe(self, operation: Operation, **options: Any) -> Health:
         """As `health`, of any operation that tells how the gateway is."""
+        self._check_usable()
         started = self._clock.monotonic()
         exchange = self._exchange(Request(operation), _options(options), _decode_anything)
         try:
@@ -465,20 +467,18 @@ class ModelEngine:
         stack = [*self._middleware[:position], limiter, *self._middleware[position:]]
         return compose(checked_stack(stack), self._transport)
 
-    async def _chat(
-        self, messages: Messages, params: Mapping[str, Any], decode: Callable[[Answer], Any]
-    ) -> tuple[Reply, CallContext]:
+    def _chat(self, messages: Messages, params: Mapping[str, Any], decode: Callable[[Answer], Any]) -> Exchange:
         options, model, body = self._split(params, self.body_param_defaults)
         request = self.gateway.encode_chat(model, to_messages(messages), body, stream=False)
-        return await self._unary(request, options, decode, model=model)
+        return self._exchange(request, options, decode, model=model)
 
-    async def _unary(
-        self, request: Request, options: CallOptions, decode: Callable[[Answer], Any], *, model: str | None = None
-    ) -> tuple[Reply, CallContext]:
-        exchange = self._exchange(request, options, decode, model=model)
-        return await self._send(exchange), exchange.context
+    async def _answer(self, exchange: Exchange) -> Any:
+        """The decoded answer of a unary call."""
+        reply = await self._committed(exchange, self._handler)
+        return await reply.result()
 
     def _stream(self, exchange: Exchange, options: CallOptions) -> ChatStream:
+        self._check_usable()
         on_break: OnBreak = self._on_break
         if options.on_break is not None:
             on_break = self._checked_break(options.on_break)
@@ -566,7 +566,6 @@ class ModelEngine:
         body: bytes | None = None,
     ) -> Exchange:
         """Encode a request. Everything that can be wrong with it is found here, before anything is sent."""
-        self._check_usable()
         if options.idempotency_key is not None and not self._sends_keys:
             raise InvalidRequestError("idempotency_key= needs an Idempotency middleware in the stack", phase="not_sent")
         operation = request.operation
@@ -579,25 +578,37 @@ class ModelEngine:
             clock=self._clock,
             idempotency_key=options.idempotency_key,
         )
-        headers: CIMultiDict[str] = CIMultiDict(self.gateway.headers)
-        headers.update(request.headers)
-        headers["Accept"] = "text/event-stream" if stream else "application/json"
         if request.body is not None:
             try:
                 body = encode_body(request.body)
             except ModelEngineError as error:
                 raise context.stamp(error) from None
-        if body is not None:
+        url = self._url(operation, request.query, options)
+        headers = self._headers(request.headers, stream=stream, has_body=body is not None)
+        context.secrets.update(self._secrets, request.secrets)
+        if request.headers or options.extra_headers is not None or options.extra_query is not None:
+            extra = header_texts("extra_headers", options.extra_headers, InvalidRequestError)
+            headers.update(extra)
+            if secrets := [*credentials_in(request.headers), *credentials_in(extra), *_secrets_in_query(options)]:
+                check_plain_http(url, True, self._target.allow_http)
+                context.secrets.update(secrets)
+        return Exchange(operation.method, url, headers=headers, body=body, context=context, decoder=decoder)
+
+    def _headers(self, own: Mapping[str, str], *, stream: bool, has_body: bool) -> CIMultiDict[str]:
+        """The headers of a request, with those that are its own. Where it has none they are put together once."""
+        headers: CIMultiDict[str]
+        if not own and (known := self._common_headers.get((stream, has_body))) is not None:
+            headers = known.copy()
+            return headers
+        headers = CIMultiDict(self.gateway.headers)
+        headers.update(own)
+        headers["Accept"] = "text/event-stream" if stream else "application/json"
+        if has_body:
             headers["Content-Type"] = "application/json"
         headers.update(self.default_headers)
-        url = self._url(operation, request.query, options)
-        context.secrets.update(self._secrets, request.secrets)
-        extra = header_texts("extra_headers", options.extra_headers, InvalidRequestError)
-        headers.update(extra)
-        if secrets := [*credentials_in(request.headers), *credentials_in(extra), *_secrets_in_query(options)]:
-            check_plain_http(url, True, self._target.allow_http)
-            context.secrets.update(secrets)
-        return Exchange(operation.method, url, headers=headers, body=body, context=context, decoder=decoder)
+        if not own:
+            self._common_headers[stream, has_body] = headers.copy()
+        return headers
 
     def _url(self, operation: Operation, query: tuple[tuple[str, str], ...], options: CallOptions) -> URL:
         url = self._urls.get(operation.path)
@@ -620,8 +631,9 @@ class ModelEngine:
     ) -> tuple[CallOptions, str | None, dict[str, Any]]:
         """The keyword arguments of a call as options, model and members of the body."""
         body = dict(params)
-        given = {name: body.pop(name) for name in _CALL_OPTIONS if name in body}
-        options = CallOptions(**given) if given else _NO_OPTIONS
+        options = _NO_OPTIONS
+        if not _CALL_OPTION_NAMES.isdisjoint(body):
+            options = CallOptions(**{name: body.pop(name) for name in _CALL_OPTIONS if name in body})
         model = body.pop("model", self.model_name)
         if model is None and not self.gateway.needs_model:
             pass

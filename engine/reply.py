@@ -69,7 +69,9 @@ class TransportReply:
     ) -> None:
         # What a read touches comes first, so that it lies together: with thousands of streams none of it is in the
         # processor's cache when the next event of a stream comes.
-        now = asyncio.get_running_loop().time()
+        self._loop = watchdog.loop
+        self._time = watchdog.loop.time
+        now = self._time()
         self._content = response.content
         self._decoder: StreamDecoder | None = None
         self._ready: list[LLMResponseChunk] = []  # decoded, and not given out yet
@@ -84,8 +86,6 @@ class TransportReply:
         self._progress_mark = now  # moved on by content, and by the time the reader took between two reads
         self.reads = 0
         self.bytes = 0
-        self._loop = asyncio.get_running_loop()
-        self._time = self._loop.time
         self._read_size = 0  # bytes of the last read
         self.attempt = attempt
         self._linger = linger
@@ -297,6 +297,8 @@ class TransportReply:
     async def _advance(self) -> None:
         """Read once from the stream, and decode what came."""
         try:
+            if asyncio.get_running_loop() is not self._loop:
+                raise WrongEventLoopError("the answer is read on another event loop than the one it was asked for on")
             data = await self._read()
             if not self._is_over:  # else it was ended from outside meanwhile
                 self._take(data)
@@ -339,8 +341,6 @@ class TransportReply:
         """The next bytes; ``b""`` at the end. When the connection is lost, what had arrived before, and `_failure` is
         set.
         """
-        if asyncio.get_running_loop() is not self._loop:
-            raise WrongEventLoopError("the answer is read on another event loop than the one it was asked for on")
         if self._read_size > LARGE_READ_BYTES:
             await asyncio.sleep(0)  # what is buffered is given out without a wait, and a read inflates a thousandfold
         now = self._time()

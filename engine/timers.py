@@ -55,8 +55,8 @@ class Watchdog:
     """Asks watches when they are due, with a single timer of the loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
         self.time = loop.time
-        self._loop = loop
         self._heap: list[tuple[float, int, Watch]] = []
         self._tie = count()  # watches do not compare
         self._handle: asyncio.TimerHandle | None = None
@@ -99,7 +99,7 @@ class Watchdog:
         if self._handle is not None:
             self._handle.cancel()
         self._armed_for = self._heap[0][0] if self._heap else NEVER
-        self._handle = self._loop.call_at(self._armed_for, self._tick) if self._heap else None
+        self._handle = self.loop.call_at(self._armed_for, self._tick) if self._heap else None
 
     def _tick(self) -> None:
         now = self.time()
@@ -160,14 +160,15 @@ class TaskLimit:
         self._watch: Watch | None = None
 
     def __enter__(self) -> Self:
-        self._watch = self._watchdog.watch(self._due, self._expire)
+        if self._due < NEVER:
+            self._watch = self._watchdog.watch(self._due, self._expire)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool:
-        assert self._watch is not None
-        self._watch.stop()
+        if self._watch is not None:
+            self._watch.stop()
         if self.error is None:
             return False
         is_ours_alone = True  # Python 3.10 does not count: somebody else's cancellation at the same moment is lost

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import uuid
+import os
 from collections.abc import Awaitable, Callable
 from typing import Any, ClassVar
 
@@ -18,8 +18,10 @@ _HEADER_NOTE = "idempotency_header"  # in the context's notes: the header in use
 
 
 def new_key() -> str:
-    """A random key (UUIDv4)."""
-    return str(uuid.uuid4())
+    """A random key: a UUID of version 4 (RFC 9562, 5.4)."""
+    digits = os.urandom(16).hex()
+    variant = "89ab"[int(digits[16], 16) & 3]
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
 
 
 class Idempotency:

@@ -175,7 +175,8 @@ class Retry:
         """One attempt: its reply, what it raised, and the failure as a typed error. No failure, and the reply
         stands.
         """
-        entries, started = len(context.attempts), context.clock.monotonic()
+        is_plain = context.target is PLAIN_SESSION
+        entries, started = len(context.attempts), context.clock.monotonic() if is_plain else 0.0
         reply: Any = None
         raised: BaseException | None = None
         error: ModelEngineError | None
@@ -185,14 +186,14 @@ class Retry:
         except ModelEngineError as failure:
             raised = error = failure
         except FOREIGN as failure:
-            if context.target is not PLAIN_SESSION:
+            if not is_plain:
                 _release(reply)
                 raise  # a bug of somebody's middleware: what is the network's has its type already
             raised, error = failure, translate(failure, "no_answer" if reply is None else "before_output")
         except BaseException:
             _release(reply)
             raise
-        if error is not None and context.target is PLAIN_SESSION and len(context.attempts) == entries:
+        if error is not None and is_plain and len(context.attempts) == entries:
             _write_ledger(context, started, error)  # on a plain session nobody else does
         try:
             return reply, raised, error
