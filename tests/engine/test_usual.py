@@ -35,7 +35,9 @@ USUAL: dict[str, Any] = {
     "system_fingerprint": None,
 }
 
-ODD: st.SearchStrategy[Any] = st.sampled_from([None, "", "text", 0, 1, -1, True, False, 2.5, 0.0, [], [1], ["a"], {}, {"a": 1}, [{}]])
+ODD: st.SearchStrategy[Any] = st.sampled_from(
+    [None, "", "text", 0, 1, -1, True, False, 2.5, 0.0, [], [1], ["a"], {}, {"a": 1}, [{}]]
+)
 MEMBERS = [
     *("id", "object", "created", "model", "choices", "usage", "error", "obfuscation", "response_headers", "x"),
     *("index", "message", "delta", "finish_reason", "logprobs", "stop_reason", "token_ids"),
