@@ -109,7 +109,7 @@ def run_client(
 
 @contextmanager
 def _started(command: list[str], variables: dict[str, str], folder: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A process with a session of its own, of which nothing is left afterwards."""
+    """A process, of which nothing is left afterwards."""
     with (folder / "printed").open("wb") as printed:
         process = subprocess.Popen(
             command,
@@ -124,20 +124,24 @@ def _started(command: list[str], variables: dict[str, str], folder: Path) -> Ite
         try:
             yield process
         finally:
+            if process.poll() is None:
+                for each in _tree(process.pid):
+                    with suppress(ProcessLookupError):
+                        os.kill(each, signal.SIGKILL)
             with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+                os.killpg(process.pid, signal.SIGKILL)  # what it has left behind in its session
             process.wait()
 
 
 @contextmanager
-def _sampled(session: int, is_asked: bool) -> Iterator[list[float]]:
-    """The most memory that the processes of a session have had so far, in MiB, in a list of one."""
+def _sampled(root: int, is_asked: bool) -> Iterator[list[float]]:
+    """The most memory that a process and all it has started have had so far, in MiB, in a list of one."""
     peak = [0.0]
     ended = threading.Event()
 
     def sample() -> None:
         while not ended.wait(SAMPLE_S):
-            peak[0] = max(peak[0], _memory_mib(session))
+            peak[0] = max(peak[0], _memory_mib(root))
 
     sampling = threading.Thread(target=sample)
     if is_asked:
@@ -150,17 +154,28 @@ def _sampled(session: int, is_asked: bool) -> Iterator[list[float]]:
             sampling.join()
 
 
-def _memory_mib(session: int) -> float:
-    """Proportional set sizes of all processes of a session."""
+def _memory_mib(root: int) -> float:
+    """Proportional set sizes of a process and all it has started."""
     kib = 0
+    for process in _tree(root):
+        with suppress(OSError, StopIteration):  # it has ended
+            lines = Path("/proc", str(process), "smaps_rollup").read_text().splitlines()
+            kib += int(next(line for line in lines if line.startswith("Pss:")).split()[1])
+    return kib / 1024
+
+
+def _tree(root: int) -> set[int]:
+    """A process, all it has started, and what those have; some have a session of their own."""
+    parents: dict[int, int] = {}
     for entry in os.listdir("/proc"):
         if entry.isdigit():
-            with suppress(OSError, StopIteration):  # it has ended
-                status = Path("/proc", entry, "stat").read_text().rpartition(")")[2].split()
-                if int(status[3]) == session:
-                    lines = Path("/proc", entry, "smaps_rollup").read_text().splitlines()
-                    kib += int(next(line for line in lines if line.startswith("Pss:")).split()[1])
-    return kib / 1024
+            with suppress(OSError):  # it has ended
+                parents[int(entry)] = int(Path("/proc", entry, "stat").read_text().rpartition(")")[2].split()[1])
+    tree, size = {root}, 0
+    while len(tree) > size:
+        size = len(tree)
+        tree |= {process for process, parent in parents.items() if parent in tree}
+    return tree
 
 
 def _core_seconds() -> float:
