@@ -26,6 +26,11 @@ MOST_AT_A_TIME = (
     4096  # requests of an open loop; each has a connection, and a server's queue is longer than this rarely
 )
 _LANE_START_S = 0.001  # between the first requests of two lanes: opening a connection and sending takes a part of that
+MOST_OF_ANYTHING = 10**15  # that is counted: more is a slip of the hand, and soon no number of JSON any more
+MOST_LANES = 100_000  # there are not as many ports that connections to one address could have
+_LONGEST_S = 1e9  # 30 years: what in nanoseconds adds to a clock without an overflow
+_SLOWEST = 1e-6  # requests per second: one in eleven days
+FASTEST = 1e6  # requests per second; of many machines some thousand times fewer
 _NS = 1_000_000_000
 
 
@@ -44,6 +49,8 @@ class Closed:
 
     def __post_init__(self) -> None:
         _check_whole("concurrency", self.concurrency)
+        if self.concurrency > MOST_LANES:
+            raise ConfigurationError(f"concurrency= is at most {MOST_LANES:,}, not {self.concurrency!r:.80}")
         _check_number("start_s", self.start_s, is_zero_good=True)
 
     def lanes(self, worker: int = 0, workers: int = 1) -> list[tuple[int, int]]:
@@ -77,7 +84,7 @@ class Open:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _check_number("rate", self.rate)
+        _check_rate("rate", self.rate)
         _check_arrivals(self.arrivals, self.cap)
 
     def offsets(self) -> Iterator[int]:
@@ -103,8 +110,8 @@ class Ramp:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _check_number("start", self.start, is_zero_good=True)
-        _check_number("end", self.end, is_zero_good=True)
+        _check_rate("start", self.start, is_zero_good=True)
+        _check_rate("end", self.end, is_zero_good=True)
         _check_number("over_s", self.over_s)
         _check_arrivals(self.arrivals, self.cap)
         if not self.start + self.end:
@@ -151,6 +158,8 @@ class Replay:
             raise ConfigurationError("there is no moment to replay")
         if any(later < earlier or not math.isfinite(later) for earlier, later in _pairs(self.moments_s)):
             raise ConfigurationError("the moments of a replay have to be in order")
+        if (span := (self.moments_s[-1] - self.moments_s[0]) / self.speed) > _LONGEST_S:
+            raise ConfigurationError(f"a replay takes at most {_LONGEST_S:g} s, and this one {span:g} s")
 
     def offsets(self) -> Iterator[int]:
         """As `Open.offsets`, with an end."""
@@ -221,8 +230,8 @@ def _pairs(moments: Sequence[float]) -> Iterator[tuple[float, float]]:
 
 
 def _check_whole(name: str, value: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ConfigurationError(f"{name}= is a whole number from 1, not {value!r:.80}")
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MOST_OF_ANYTHING:
+        raise ConfigurationError(f"{name}= is a whole number from 1 to {MOST_OF_ANYTHING:,}, not {value!r:.80}")
 
 
 def _check_number(name: str, value: float | None, *, is_zero_good: bool = False) -> None:
@@ -231,6 +240,12 @@ def _check_number(name: str, value: float | None, *, is_zero_good: bool = False)
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
     if not is_number or value < 0 or not (value or is_zero_good):
         raise ConfigurationError(f"{name}= is a finite number above 0, not {value!r:.80}")
+
+
+def _check_rate(name: str, value: float, *, is_zero_good: bool = False) -> None:
+    _check_number(name, value, is_zero_good=is_zero_good)
+    if value and not _SLOWEST <= value <= FASTEST:
+        raise ConfigurationError(f"{name}= is {_SLOWEST:g} to {FASTEST:g} requests per second, not {value!r:.80}")
 
 
 def _check_arrivals(arrivals: str, cap: int) -> None:

@@ -30,6 +30,8 @@ from .synthetic import Length, Synthetic, block
 _TEXT_NAMES = ("prompt", "text", "question", "input")
 _OUTPUT_NAMES = ("output_tokens", "output_length", "max_tokens")
 _BLOCK_TOKENS = 512  # of Mooncake's traces, which name the blocks of a prompt
+_LATEST = 1e15  # of a timestamp: milliseconds since 1970 are below, for thirty thousand years
+_TAKEN = frozenset({"messages", "model", "stream", "stream_options"})  # members of a body that no line decides
 _UNITS = {"s": 1.0, "ms": 1e-3}
 
 
@@ -105,7 +107,7 @@ def read_prompts(
         try:
             prompts.append(reader.prompt(line, len(prompts)))
             if "timestamp" in line:
-                moments.append(float(line["timestamp"]) * _UNITS[timestamp_unit])
+                moments.append(_moment(line["timestamp"]) * _UNITS[timestamp_unit])
         except (ConfigurationError, TypeError, ValueError) as error:
             raise ConfigurationError(f"line {number} of the prompts: {error}") from None
     if not prompts:
@@ -118,6 +120,13 @@ def read_prompts(
         order = sorted(range(len(prompts)), key=moments.__getitem__)
         return PromptFile(tuple(prompts[each] for each in order), tuple(moments[each] for each in order))
     return PromptFile(tuple(prompts))
+
+
+def _moment(value: Any) -> float:
+    moment = float(value)
+    if not abs(moment) < _LATEST:
+        raise ConfigurationError(f"timestamp is {value!r:.80}, which is no moment")
+    return moment
 
 
 def _objects(lines: Iterable[bytes | str]) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -142,8 +151,12 @@ class _Reader:
         if not isinstance(line, dict):
             raise ConfigurationError(f"it is {type(line).__name__}, not an object")
         params = dict(line.get("params") or {})
+        if taken := sorted(_TAKEN & params.keys()):
+            raise ConfigurationError(f"{taken[0]} is not for params")
         bound = next((line[name] for name in _OUTPUT_NAMES if line.get(name) is not None), None)
         turns = self._turns(line, params, bound, position)
+        if bound is not None and not int(bound) > 0:
+            raise ConfigurationError(f"an answer of {bound!r:.80} tokens cannot be asked for")
         if bound is not None and self.template is None:
             params.setdefault(self.output_field, int(bound))
         return Prompt(turns, params, position, float(line.get("think_s") or 0.0))
@@ -151,7 +164,7 @@ class _Reader:
     def _turns(self, line: dict[str, Any], params: dict[str, Any], bound: Any, position: int) -> tuple[Messages, ...]:
         """What is said; members of a body go to `params`."""
         if isinstance(body := line.get("body"), dict) and "messages" in body:
-            params.update((name, value) for name, value in body.items() if name not in ("messages", "model", "stream"))
+            params.update((name, value) for name, value in body.items() if name not in _TAKEN)
             return (body["messages"],)
         if "messages" in line:
             return (line["messages"],)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -29,6 +30,18 @@ class Prompt:
     def __post_init__(self) -> None:
         if not self.turns:
             raise ConfigurationError("a conversation has at least one turn")
+        for said in self.turns:
+            _check_messages(said)
+        if not 0 <= self.think_s < math.inf:
+            raise ConfigurationError(f"think_s is a number of seconds, not {self.think_s!r:.80}")
+
+
+def _check_messages(said: Any) -> None:
+    """What no request can be made of is refused now: a run of nothing else would send nothing."""
+    is_one = isinstance(said, (str, Mapping))
+    are_several = isinstance(said, Sequence) and all(isinstance(each, Mapping) for each in said)
+    if not said or not (is_one or are_several):
+        raise ConfigurationError(f"what is said is a text, a message or a list of messages, not {said!r:.80}")
 
 
 class Prompts(Protocol):

@@ -25,6 +25,8 @@ from .recording import Client, Ending, Stage, StageRecord
 
 _NS = 1_000_000_000
 _EARLY_S = 0.002  # before the first request is due: event loops wait up to a millisecond too long
+_MOST_AT_ONCE = 256  # requests of an open loop that one turn of the event loop starts
+_MOST_HELD = 200_000  # that wait for a place under the cap: 100 MB, and far more than any answer will come for
 _FILES_BESIDE = 64  # open files that are no connections of the run
 
 
@@ -157,6 +159,8 @@ class StageRun:
                 return
             free = await self._asker.conversation(self._asker.due(number, free, lane)) or self._asker.now()
             self._give_up_if_dead()
+            if self._asker.failures:  # what cannot be sent at all waits for nothing, and others would have no turn
+                await asyncio.sleep(0)
 
     def _number(self) -> int:
         number = self._next_number
@@ -174,8 +178,10 @@ class StageRun:
         coming: list[tuple[int, int]] = []
 
         def start_those_due() -> None:
-            """Start all whose moment has come, and set the alarm for the next."""
-            while self._ending is None:
+            """Start those whose moment has come, and set the alarm for the next."""
+            for _ in range(_MOST_AT_ONCE):
+                if self._ending is not None:
+                    return
                 if not coming:
                     following = next(schedule, None)
                     if following is None:
@@ -189,6 +195,7 @@ class StageRun:
                     return
                 coming.clear()
                 self._arrive(self._asker.due(number, began + offset, None), cap)
+            asyncio.get_running_loop().call_soon(start_those_due)  # answers come in between
 
         start_those_due()
 
@@ -201,7 +208,8 @@ class StageRun:
         self._held.append(moments)
         self._asker.progress.held_back = len(self._held)
         limit = self._patience.overrun_s
-        if limit is not None and self._asker.now() - self._held[0].scheduled > limit * _NS:
+        is_long = limit is not None and self._asker.now() - self._held[0].scheduled > limit * _NS
+        if is_long or len(self._held) >= _MOST_HELD:
             self.stop("overrun")
 
     async def _arrived(self, moments: Moments) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..errors import ConfigurationError
-from .loads import MOST_AT_A_TIME, Arrivals, Closed, Load, Open, Until
+from .loads import FASTEST, MOST_AT_A_TIME, MOST_LANES, Arrivals, Closed, Load, Open, Until
 from .recording import Stage, StageRecord
 from .slo import Slo, good
 from .trust import is_client_the_limit
@@ -81,7 +81,7 @@ class Search:
         self.steps: list[Step] = []
         self._slos = tuple(slos)
         self._axis = axis
-        self._low, self._high = low, high
+        self._low, self._high = low, high or (FASTEST if axis == "rate" else float(MOST_LANES))
         self._share, self._precision = share, precision
         self._until = until or Until(duration_s=10.0)
         self._arrivals: Arrivals = arrivals
@@ -126,7 +126,7 @@ class Search:
         if best is None or self.is_limited_by_client or len(self.steps) >= _MOST_STAGES:
             return None
         if missed is None:
-            return None if best == self._high else self._rounded(min(2 * best, self._high or math.inf))
+            return None if best == self._high else self._rounded(min(2 * best, self._high))
         if missed <= best * (1 + self._precision):
             return None
         between = self._rounded(math.sqrt(best * missed))

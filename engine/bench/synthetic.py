@@ -29,6 +29,9 @@ _FREQUENT = (
 _SHELF_WORDS = 20_000  # that prompts are cut from; a longer prompt takes several times from it
 
 
+_LONGEST = 10_000_000  # tokens: more than any model reads, and 60 MB of words
+
+
 @dataclass(frozen=True, slots=True)
 class Length:
     """How long something is, in tokens: always the same, or drawn evenly between two bounds.
@@ -43,8 +46,9 @@ class Length:
 
     def __post_init__(self) -> None:
         top = self.low if self.high is None else self.high
-        if not (isinstance(self.low, int) and isinstance(top, int) and 1 <= self.low <= top):
-            raise ConfigurationError(f"a length is a number of tokens from 1, or two in order, not {self!r:.80}")
+        if not (isinstance(self.low, int) and isinstance(top, int) and 1 <= self.low <= top <= _LONGEST):
+            text = f"a length is a number of tokens from 1 to {_LONGEST:,}, or two in order, not {self!r:.80}"
+            raise ConfigurationError(text)
 
     @classmethod
     def parse(cls, text: str) -> Length:

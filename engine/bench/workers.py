@@ -21,6 +21,7 @@ from .progress import Progress
 from .recording import Lost, Recording, Stage, StageRecord
 from .worker_process import WorkerProcess
 
+_MOST = 1000  # processes; each has a core to itself, and 60 MB
 _LEAD_NS = 20_000_000  # from the order to begin to the beginning: what a pipe and a busy loop take
 
 
@@ -35,6 +36,8 @@ class Workers:
     def __init__(self, plan: Plan, count: int | Literal["auto"] = "auto") -> None:
         if count != "auto" and (not isinstance(count, int) or isinstance(count, bool) or count < 1):
             raise ConfigurationError(f"workers= is a number from 1, or 'auto', not {count!r:.80}")
+        if count != "auto" and count > _MOST:
+            raise ConfigurationError(f"workers= is at most {_MOST:,}, not {count!r:.80}")
         self._plan = plan
         self._count: int | Literal["auto"] = count
         self._hands: list[Hand] = []

@@ -8,6 +8,8 @@ from typing import Any
 
 import orjson
 
+_DIGITS = 15  # of whole numbers: JSON has room for them
+
 
 def make_parser(command: str, description: str, epilog: str | None = None) -> ArgumentParser:
     """The parser of a command; its texts are shown with the line breaks they have."""
@@ -33,8 +35,16 @@ def seconds(text: str) -> float:
 
 def count(text: str) -> int:
     """A whole number from 1."""
-    if not text.isdecimal() or int(text) < 1:
-        raise ArgumentTypeError(f"{text!r} is not a whole number from 1")
+    if not text.isdecimal() or not int(text[:_DIGITS]) > 0 or len(text) > _DIGITS:
+        raise ArgumentTypeError(f"{text!r:.80} is not a whole number from 1")
+    return int(text)
+
+
+def whole(text: str) -> int:
+    """A whole number, also a negative one."""
+    digits = text.removeprefix("-")
+    if not digits.isdecimal() or len(digits) > _DIGITS:
+        raise ArgumentTypeError(f"{text!r:.80} is not a whole number of up to {_DIGITS} digits")
     return int(text)
 
 

@@ -166,7 +166,7 @@ def _add_prompt_options(parser: ArgumentParser) -> None:
         metavar="NAME",
         help="member of the body that bounds the answer (default: max_tokens)",
     )
-    group.add_argument("--seed", type=int, default=0, metavar="N", help="of all that is drawn (default: 0)")
+    group.add_argument("--seed", type=arguments.whole, default=0, metavar="N", help="of all that is drawn (default: 0)")
 
 
 def _add_measuring_options(parser: ArgumentParser) -> None:

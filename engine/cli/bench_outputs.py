@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from ..bench.comparison import Judged, judge
 from ..bench.console import block
@@ -30,8 +30,11 @@ def unwritable(paths: Sequence[str | None]) -> str | None:
             return f"{path} is a folder"
         if not folder.is_dir():
             return f"{path} cannot be written: there is no folder {folder}"
-        if not os.access(folder, os.W_OK):
-            return f"{path} cannot be written: {folder} is read-only"
+        try:
+            with TemporaryFile(dir=folder):  # as the file itself will be: written beside, then renamed
+                pass
+        except OSError as error:
+            return f"{path} cannot be written: {error.strerror or error}"
     return None
 
 

@@ -299,3 +299,29 @@ async def test_what_was_cut_off_before_it_ran_is_unsent(gateway: Gateway) -> Non
         stage._begin(stage._arrived(moments), moments)
         await stage._cut_off()
     assert [each.outcome for each in stage._record.requests] == ["unsent"]
+
+
+async def test_requests_that_cannot_be_sent_leave_others_a_turn(gateway: Gateway) -> None:
+    """They fail without waiting for anything, one after another, and a stop would not be heard before the end."""
+    unsendable = Prompt(("Name a prime.",), {"model": 5})
+    until = Until(duration_s=5.0)
+    async with measured(gateway.url) as engine:
+        stage = stage_run(engine, Closed(1), until, [unsendable], patience=Patience(failures=10**9))
+        running = asyncio.ensure_future(stage.run())
+        for _ in range(100):
+            await asyncio.sleep(0)
+        stage.stop()
+        record = await running
+    assert record.ending == "stopped"
+    assert {moments.outcome for moments in record.requests} == {"failed"}
+    assert len(record.requests) < 200
+
+
+async def test_what_is_held_back_has_a_bound_in_memory(gateway: Gateway) -> None:
+    """A rate that is a slip of the hand ends the stage, and answers are read meanwhile."""
+    gateway.script(answer(pieces=["a"]), default=stall(when="before_headers"))
+    load = Open(1e6, "constant", cap=1)
+    record = await run(gateway.url, load, Until(duration_s=60.0), patience=Patience(overrun_s=None))
+    outcomes = Counter(moments.outcome for moments in record.requests)
+    assert (record.ending, outcomes["completed"], outcomes["unfinished"]) == ("overrun", 1, 1)
+    assert outcomes["unsent"] < 300_000

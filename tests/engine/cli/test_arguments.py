@@ -49,10 +49,16 @@ def test_seconds_are_positive_and_finite(text: str) -> None:
         arguments.seconds(text)
 
 
-@pytest.mark.parametrize("text", ["0", "-1", "1.5", "many", ""])
+@pytest.mark.parametrize("text", ["0", "-1", "1.5", "many", "", "²", "9" * 5000])
 def test_count_is_a_whole_number_from_1(text: str) -> None:
     with pytest.raises(ArgumentTypeError, match="whole number from 1"):
         arguments.count(text)
+
+
+@pytest.mark.parametrize("text", ["1.5", "many", "", "-", "--1", "9" * 5000])
+def test_whole_is_a_whole_number(text: str) -> None:
+    with pytest.raises(ArgumentTypeError, match="whole number of up to"):
+        arguments.whole(text)
 
 
 @pytest.mark.parametrize("text", ["-1", "65536", "http", ""])
@@ -64,3 +70,4 @@ def test_port_is_a_port(text: str) -> None:
 def test_what_fits_is_taken() -> None:
     taken = arguments.seconds("0.5"), arguments.count("3"), arguments.port("0"), arguments.port("65535")
     assert taken == (0.5, 3, 0, 65535)
+    assert arguments.whole("-7") == -7
