@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,11 +18,10 @@ if TYPE_CHECKING:
     from ..model_engine import ModelEngine, PreparedCall
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+class Prepared(NamedTuple):
     """What is to be sent for a row. Pickles.
 
-    Args:
+    Attributes:
         token: Its number in the run, to tell it by.
         call: The call, encoded.
         key: Its idempotency key. `None` sends none.
@@ -36,11 +34,10 @@ class Prepared:
     timeout: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What a call came to: an answer, or an error. Pickles. Fields as in `BatchResult`."""
 
-    body: Mapping[str, Any] | None = field(default=None, repr=False)
+    body: Mapping[str, Any] | None = None
     error: ModelEngineError | None = None
     attempts: tuple[Attempt, ...] = ()
     status: int | None = None

@@ -103,8 +103,11 @@ class Ledger:
             JournalError: Another row stands at a position.
         """
         try:
-            with self._undoing():
-                self._insert(records)
+            if len(records) <= AT_ONCE:
+                self._insert(records)  # one statement, which undoes itself
+            else:
+                with self._undoing():
+                    self._insert(records)
         except sqlite3.IntegrityError:  # some are there already: rare, so not looked for before
             with self._undoing():
                 self._insert_or_replace(records)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from hashlib import sha1
 from typing import Literal, NamedTuple
-from uuid import UUID, uuid5
+from uuid import UUID
 
 Durability = Literal["normal", "full"]
 """What a power cut may take. ``normal``: what was committed in the last second. ``full``: nothing.
@@ -111,5 +112,13 @@ class Counts(NamedTuple):
 
 
 def key_of(journal_id: UUID, row_id: str, fingerprint: bytes, generation: int) -> str:
-    """The idempotency key of a row: the same whenever it is asked for, so a lost record takes no key with it."""
-    return str(uuid5(journal_id, f"{generation}:{fingerprint.hex()}:{row_id}"))
+    """The idempotency key of a row: the same whenever it is asked for, so a lost record takes no key with it.
+
+    A UUID of version 5 (RFC 9562, section 5.5), as text. `uuid.uuid5` takes three times as long to make one.
+    """
+    name = f"{generation}:{fingerprint.hex()}:{row_id}"
+    digest = sha1(journal_id.bytes + name.encode(), usedforsecurity=False).hexdigest()
+    return f"{digest[:8]}-{digest[8:12]}-5{digest[13:16]}-{_VARIANT[digest[16]]}{digest[17:20]}-{digest[20:32]}"
+
+
+_VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}  # its upper bits are 10

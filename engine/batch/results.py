@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from operator import attrgetter
 from typing import Any, TypeVar
 
 import orjson
@@ -182,6 +183,7 @@ def openai_line(line: bytes) -> bytes:
 
 _ERROR_TEXTS = ("code", "param", "gateway", "phase", "advice", "retry_after", "request_id")
 _ATTEMPT_TEXTS = ("status", "request_id", "error", "phase", "wait", "why")
+_attempt_texts = attrgetter(*_ATTEMPT_TEXTS)
 
 
 def _error_members(error: ModelEngineError) -> dict[str, Any]:
@@ -216,9 +218,8 @@ def _attempt_members(attempt: Attempt) -> dict[str, Any]:
     members: dict[str, Any] = {}
     if attempt.ended is not None:
         members["seconds"] = round(attempt.ended - attempt.started, 6)
-    for name in _ATTEMPT_TEXTS:
-        if (value := getattr(attempt, name)) is not None:
-            members[name] = value
+    told = zip(_ATTEMPT_TEXTS, _attempt_texts(attempt))
+    members |= {name: value for name, value in told if value is not None}
     if attempt.possibly_duplicated:
         members["possibly_duplicated"] = True
     return members
@@ -232,11 +233,13 @@ def _attempt(number: int, members: Mapping[str, Any]) -> Attempt:
 
 
 _NAMES = {kind: tuple(each.name for each in fields(kind)) for kind in (Governance, UsageInfo)}
+_VALUES = {kind: attrgetter(*names) for kind, names in _NAMES.items()}
 
 
 def _present(value: Governance | UsageInfo) -> dict[str, Any]:
     """The fields that say something."""
-    members = ((name, getattr(value, name)) for name in _NAMES[type(value)])
+    kind = type(value)
+    members = zip(_NAMES[kind], _VALUES[kind](value))
     return {name: member for name, member in members if member is not None and member != () and member != {}}
 
 
