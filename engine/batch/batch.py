@@ -207,9 +207,13 @@ class Batch:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        await self._close_journal(has_failed=error is not None)
+
+    async def _close_journal(self, *, has_failed: bool) -> None:
+        """A run that could not begin leaves no journal where there was none."""
         if self._journal is not None and self._journal is not self._given:
             journal, self._journal = self._journal, None
-            await journal.close()
+            await journal.close(leave_empty=not has_failed)
 
     async def _give(self, source: Rows, sink: Sink | None) -> None:
         """Give all results to a sink; raises its first failure when what was in flight has been given as well."""
@@ -234,6 +238,7 @@ class Batch:
         self._engine._check_usable()
         self._is_running = True
         is_ours = self._journal is None
+        has_failed = True
         try:
             if is_ours:
                 await self.__aenter__()
@@ -246,10 +251,11 @@ class Batch:
                         pipeline.stop(result.error)
                     else:
                         yield result
+            has_failed = False
         finally:
             self._is_running = False
             if is_ours:
-                await self.__aexit__(None, None, None)
+                await self._close_journal(has_failed=has_failed)
 
     async def _new_pipeline(self, source: Rows) -> Pipeline:
         engine, journal = self._engine, self._journal

@@ -226,13 +226,17 @@ class Journal:
         """
         await self._writer.call(self._file.check)
 
-    async def close(self) -> None:
+    async def close(self, *, leave_empty: bool = True) -> None:
         """Commit what was given, and let go of the file. Twice is harmless.
+
+        Args:
+            leave_empty: Whether a file that was made by this `open` stays when it has got no row.
 
         Raises:
             JournalWriteError: What was given last could not be committed. What failed before is not told again.
         """
         was_sound = self._writer.failure is None
+        self._file.leaves_empty = leave_empty
         await self._writer.stop()
         if was_sound and self._writer.failure is not None:
             raise copied(self._writer.failure)

@@ -40,6 +40,7 @@ class JournalFile:
         facts: What it has kept, when it was opened.
         ledger: Its tables.
         walk: The input along its records.
+        leaves_empty: Whether a file that was made here stays when it has no row.
 
     Raises:
         JournalError: It cannot be used; the classes are those that `Journal.open` names.
@@ -54,9 +55,12 @@ class JournalFile:
         self._syncs_each_commit = durability == "full"
         self._changes = 0  # of the last commit
         self._sync_due: float | None = None  # `None` while all is on the disk
+        self._is_unwanted = False
+        self.leaves_empty = True
         with ExitStack() as undo:
             if not read_only:
                 undo.callback(JournalLock(path).release)
+            undo.callback(self._remove_if_unwanted)  # between closing and unlocking: nobody can have opened it
             self.is_new = _is_made(path, read_only)
             check_header(path)
             self._connection = _connected(path, read_only)
@@ -106,11 +110,16 @@ class JournalFile:
         """
         _compare(self._connection, self.path, "integrity_check")
 
+    def _remove_if_unwanted(self) -> None:
+        if self._is_unwanted:
+            self.path.unlink(missing_ok=True)
+
     def close(self) -> None:
         """Undo what is not committed, and let go of the file. Twice is harmless."""
         with self._opened, suppress(sqlite3.Error):  # a failure has been told; closing cannot make it good
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
+            self._is_unwanted = self.is_new and not self.leaves_empty and self.ledger.is_empty()
 
 
 def _is_made(path: Path, read_only: bool) -> bool:

@@ -198,6 +198,10 @@ class Ledger:
         self._settle([settlement])
         return None
 
+    def is_empty(self) -> bool:
+        """Whether there is no row."""
+        return not self._value("SELECT EXISTS (SELECT 1 FROM rows)", 0)
+
     def counts(self) -> Counts:
         """How many rows are in each state."""
         grouped = self._execute(

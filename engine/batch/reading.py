@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 from collections.abc import AsyncGenerator, Generator, Iterator
@@ -82,6 +83,23 @@ class RowFile:
         if not self.size or not self.bytes_read:
             return None
         return self.rows_read * max(1.0, self.size / self.bytes_read)
+
+    def check(self) -> None:
+        """See whether the file is there to be read, before anything is made for its results. Opens nothing, so that a
+        pipe is not waited for.
+
+        Raises:
+            InputError: It is not.
+        """
+        if self.path == STDIN:
+            return
+        try:
+            mode = os.stat(self.path).st_mode
+        except OSError as error:
+            raise InputError(f"{self.path} cannot be read: {error.strerror}") from error
+        if stat.S_ISDIR(mode) or not os.access(self.path, os.R_OK):
+            number = errno.EISDIR if stat.S_ISDIR(mode) else errno.EACCES
+            raise InputError(f"{self.path} cannot be read: {os.strerror(number)}")
 
     def __iter__(self) -> Generator[BatchRow | BadRowError, None, None]:
         with contextlib.closing(self._blocks()) as blocks:

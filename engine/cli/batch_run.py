@@ -30,9 +30,11 @@ async def run_batch(options: Namespace) -> BatchReport:
 
     Raises:
         ConfigurationError: It could not begin.
-        InputError, BadRowError: With ``--strict``, before anything was sent.
+        InputError: There is no input, or it cannot be read.
+        BadRowError: With ``--strict``, before anything was sent.
     """
     rows = RowFile(options.input, max_line_bytes=options.max_line_bytes)
+    rows.check()
     if options.strict:
         await _read_through(options)
     view = make_view(Output(sys.stderr), quiet=options.quiet, interval=options.progress_interval)

@@ -370,10 +370,24 @@ async def test_stopped_meanwhile_a_batch_goes_on_later(engine: ModelEngine, gate
     assert set(gateway.executions.values()) == {1}
 
 
-async def test_a_batch_that_fails_to_begin_leaves_the_journal_free(engine: ModelEngine, path: Path) -> None:
+async def test_a_batch_that_fails_to_begin_leaves_no_journal(engine: ModelEngine, path: Path) -> None:
     with pytest.raises(ConfigurationError):
         await run(engine, path, "no rows")
+    assert list(path.parent.iterdir()) == []
     assert len(await run(engine, path)) == 20
+
+
+async def test_a_batch_that_fails_to_begin_leaves_the_journal_that_was_there(engine: ModelEngine, path: Path) -> None:
+    await (await Journal.open(path)).close()
+    with pytest.raises(ConfigurationError):
+        await run(engine, path, "no rows")
+    assert path.exists()
+
+
+async def test_a_batch_that_fails_after_its_first_row_leaves_its_journal(engine: ModelEngine, path: Path) -> None:
+    with pytest.raises(ModelEngineError):
+        await run(engine, path, [*ROWS[:8], ROWS[0]])
+    assert any(result.is_from_journal for result in await run(engine, path, ROWS))
 
 
 @pytest.mark.parametrize("is_ordered", [False, True])

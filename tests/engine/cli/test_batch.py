@@ -265,10 +265,11 @@ async def test_changed_row_stops_the_run_or_is_sent_anew(batch: Batch, gateway: 
     ],
 )
 async def test_wrong_options_are_2_and_nothing_is_sent(
-    batch: Batch, gateway: Gateway, options: list[str], told: str
+    batch: Batch, gateway: Gateway, tmp_path: Path, options: list[str], told: str
 ) -> None:
     result = await batch(*options, rows=prompts(1))
     assert (result.code, told in result.err, gateway.requests) == (2, True, 0)
+    assert names(tmp_path) == ["in.jsonl"]
 
 
 async def test_output_over_the_input_is_2(batch: Batch, gateway: Gateway, out: Path) -> None:
@@ -306,11 +307,19 @@ async def test_input_that_cannot_be_read_is_4(batch: Batch, rows: bytes, told: s
     assert (result.code, told in result.err) == (4, True)
 
 
-async def test_missing_input_is_4_and_leaves_no_output(run: Run, gateway: Gateway, tmp_path: Path) -> None:
+@pytest.mark.parametrize("publish", ["rename", "append"])
+async def test_missing_input_is_4_and_leaves_nothing(run: Run, gateway: Gateway, tmp_path: Path, publish: str) -> None:
     files = (str(tmp_path / "missing"), "-o", str(tmp_path / "out"))
-    result = await run("batch", *files, "--model", "m", "--base-url", gateway.url)
+    result = await run("batch", *files, "--publish", publish, "--model", "m", "--base-url", gateway.url)
     assert (result.code, "missing cannot be read: No such file" in result.err) == (4, True)
-    assert "out" not in names(tmp_path)
+    assert names(tmp_path) == []
+
+
+async def test_folder_for_an_input_is_4_and_leaves_nothing(run: Run, gateway: Gateway, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    result = await run("batch", str(folder), "-o", str(tmp_path / "out"), "--model", "m", "--base-url", gateway.url)
+    assert (result.code, "in cannot be read: Is a directory" in result.err, names(tmp_path)) == (4, True, ["in"])
 
 
 async def test_journal_that_is_none_is_5(batch: Batch, gateway: Gateway, tmp_path: Path) -> None:
@@ -326,10 +335,14 @@ async def test_journal_of_a_run_that_is_on_is_5(batch: Batch, gateway: Gateway, 
     assert (result.code, "JournalLockedError" in result.err, gateway.requests) == (5, True, 0)
 
 
-async def test_output_of_somebody_else_is_6_and_nothing_is_sent(batch: Batch, gateway: Gateway, out: Path) -> None:
+@pytest.mark.parametrize("publish", ["rename", "append"])
+async def test_output_of_somebody_else_is_6_and_nothing_is_sent(
+    batch: Batch, gateway: Gateway, tmp_path: Path, out: Path, publish: str
+) -> None:
     put(out, b"precious")
-    result = await batch(rows=prompts(1))
+    result = await batch("--publish", publish, rows=prompts(1))
     assert (result.code, gateway.requests, data(out)) == (6, 0, b"precious")
+    assert names(tmp_path) == ["in.jsonl", "out.jsonl"]
     assert result.err.count("\n") == 1
     assert (await batch("--overwrite", rows=prompts(1))).code == 0
     assert ids(out) == ["r0"]
