@@ -30,7 +30,7 @@ from .exchange import Exchange, StreamDecoder
 from .failures import FOREIGN, translate
 from .hints import retry_hints
 from .pool import Linger
-from .timers import NEVER, Watchdog, weakly
+from .timers import NEVER, Watch, Watchdog, weakly
 from .types import Attempt, LLMResponseChunk, TextChunk, UsageInfo
 from .usage import usage_of
 from .verdict import Answer, plain_headers
@@ -94,17 +94,22 @@ class TransportReply:
         self._exchange = exchange
         self._response = response
         self._result: Any = None
-        self._result_usage: UsageInfo | None = None
         self._is_committed = False
         self._close_callbacks: list[Callable[[], None]] = []
         left = exchange.context.time_left
         self._deadline = NEVER if left is None else now + left
-        timeouts = exchange.context.timeouts
-        spans = (timeouts.until_head(stream=exchange.context.stream), timeouts.idle, timeouts.progress)
+        self._pace = NEVER
+        self._watch: Watch | None = None
+        if exchange.context.stream or not self._content.is_eof():
+            self._begin_watch(watchdog, now)  # else everything has come: there is nothing to wait for
+        replies.add(self)
+
+    def _begin_watch(self, watchdog: Watchdog, now: float) -> None:
+        timeouts, is_stream = self._exchange.context.timeouts, self._exchange.context.stream
+        spans = (timeouts.until_head(stream=is_stream), timeouts.idle, timeouts.progress)
         # Nothing is re-armed per read, so this is the soonest that a limit set from now on can end.
         self._pace = min((span for span in spans if span is not None), default=NEVER)
         self._watch = watchdog.watch(min(self._deadline, now + self._pace), weakly(self._check))
-        replies.add(self)
 
     def __del__(self) -> None:
         if not self._is_over:
@@ -128,7 +133,7 @@ class TransportReply:
 
     @property
     def usage(self) -> UsageInfo | None:
-        return self._result_usage if self._decoder is None else self._decoder.usage
+        return usage_of(self._result) if self._decoder is None else self._decoder.usage
 
     @property
     def decoder(self) -> StreamDecoder | None:
@@ -178,7 +183,7 @@ class TransportReply:
             if self._failure is not None and not self._has_output:
                 raise copied(self._failure)
         else:
-            self._result = await self._whole()
+            await self._decode_whole()
         self._is_committed = True
 
     async def result(self) -> Any:
@@ -306,14 +311,13 @@ class TransportReply:
             self._break_off(error)
             raise
 
-    async def _whole(self) -> Any:
+    async def _decode_whole(self) -> None:
         """Read and decode a unary answer."""
         try:
             # In one expression: a variable would be in every crash report of the error below.
-            result = self._exchange.decoder(self._answer(await self._body()))
-            self._result_usage = usage_of(result)
+            self._result = self._exchange.decoder(self._answer(self._come() or await self._body()))
             self.release()
-            return result
+            return
         except ModelEngineError as error:
             self._failure = self._describe(error)
         except BaseException as error:
@@ -323,19 +327,31 @@ class TransportReply:
         assert self._failure is not None
         raise copied(self._failure)
 
+    def _come(self) -> bytes | None:
+        """The whole body, where it has come with the head, as most do. `None`, or nothing, where it has to be read."""
+        body = self._content
+        data = body.take() if type(body) is Body and body.is_eof() else None
+        if data is not None:
+            self._count(data)
+        return data
+
     async def _body(self) -> bytes:
         """Read a unary answer to its end."""
         parts: list[bytes] = []
         while self._failure is None and (data := await self._read()):
-            self.bytes += len(data)
+            self._count(data)
             parts.append(data)
-            if self.bytes > (bound := self._max_body_bytes):
-                raise ResponseTooLargeError(f"the body is larger than the {bound} bytes that are allowed for it")
             if self._content.at_eof():
-                break  # the usual case: the whole body came with the head
+                break
         if self._failure is not None:
             raise copied(self._failure)
         return b"".join(parts)
+
+    def _count(self, data: bytes) -> None:
+        """Count bytes of a unary answer, within their bound."""
+        self.bytes += len(data)
+        if self.bytes > (bound := self._max_body_bytes):
+            raise ResponseTooLargeError(f"the body is larger than the {bound} bytes that are allowed for it")
 
     async def _read(self) -> bytes:
         """The next bytes; ``b""`` at the end. When the connection is lost, what had arrived before, and `_failure` is
@@ -465,7 +481,8 @@ class TransportReply:
         if self._is_over:
             return
         self._is_over = True
-        self._watch.stop()
+        if self._watch is not None:
+            self._watch.stop()
         self._stop_push()
         self._replies.discard(self)
         self.attempt.ended = self._exchange.context.clock.monotonic()

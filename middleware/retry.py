@@ -182,7 +182,9 @@ class Retry:
         error: ModelEngineError | None
         try:
             reply = await handler(request)
-            error = await self._committed(reply, context)
+            if not is_plain:
+                await reply.commit()
+            error = await self._turned_down(reply, context) if is_plain or self._options is not None else None
         except ModelEngineError as failure:
             raised = error = failure
         except FOREIGN as failure:
@@ -200,11 +202,9 @@ class Retry:
         finally:
             del raised, error  # as above
 
-    async def _committed(self, reply: Any, context: CallContext) -> ModelEngineError | None:
-        """Wait for the answer to stand. The error when it is one by its status, as can be on a plain session."""
-        if (commit := getattr(reply, "commit", None)) is not None:
-            await commit()
-        elif reply.status >= 400:
+    async def _turned_down(self, reply: Any, context: CallContext) -> ModelEngineError | None:
+        """The error when a reply is one by its status, as can be on a plain session, or by the user's policy."""
+        if context.target is PLAIN_SESSION and reply.status >= 400:
             return context.target.judge(Answer(reply.status, reply.headers, b"", context.clock.time()))
         evaluate = getattr(self._options, "evaluate_response_callback", None)
         if evaluate is not None and not await evaluate(reply):
