@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import orjson
 
@@ -22,7 +22,7 @@ from .histogram import Histogram
 from .lag import Lag, LagBin
 from .load_words import load_words, stage_words
 from .loads import Closed, Load, Open, Ramp, Replay, Until
-from .moments import COLUMNS, Failure, Moments
+from .moments import COLUMNS, Failure, Moments, Outcome
 from .moments_table import MomentsTable
 from .peers import VOCABULARIES
 from .recording import Client, Lost, Recording, Stage, StageRecord
@@ -36,6 +36,7 @@ VERSION = 1
 _LOADS: dict[str, type[Load]] = {"closed": Closed, "open": Open, "ramp": Ramp, "replay": Replay}
 _KINDS: dict[type[Any], str] = {kind: name for name, kind in _LOADS.items()}
 _FAILURE = tuple(each.name for each in fields(Failure))
+_OUTCOMES = get_args(Outcome)
 _USER = re.compile(r'//[^/@\s"]+@')  # before the host of an address
 _ONLY_RAW = ("stamps", "stamp_events")
 
@@ -110,7 +111,8 @@ class Document:
         try:
             recording = Recording(float(value["started"]), [_stage_of_json(each) for each in value["stages"]])
             slos = tuple(Slo(name, limit * 1e6) for name, limit in value["objectives"].items())
-            return cls(recording, value["about"], value["calibration"], slos)
+            calibration = None if value["calibration"] is None else dict(value["calibration"])
+            return cls(recording, dict(value["about"]), calibration, slos)
         except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
             raise BenchDocumentError(f"the document is damaged: {type(error).__name__}: {error}") from error
 
@@ -187,7 +189,10 @@ def requests_of_json(columns: Mapping[str, list[Any]]) -> MomentsTable:
         row = dict(zip(names, values))
         if row.get("failure") is not None:
             row["failure"] = [row["failure"].get(name) for name in _FAILURE]
-        table.append(Moments.of_row(tuple(row.values()), names))
+        moments = Moments.of_row(tuple(row.values()), names)
+        if moments.outcome not in _OUTCOMES or moments.scheduled is None or moments.number is None:
+            raise ValueError("there is a request without a number, the moment it was due at, or a known outcome")
+        table.append(moments)
     return table
 
 

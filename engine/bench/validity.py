@@ -27,6 +27,7 @@ _FEW = 100  # requests, for a 99th percentile
 _MANY = 0.01  # of requests that failed
 _MANY_OPENED = 0.1  # of measured requests that opened a connection
 _CLOCKS = 0.01  # of the duration, which has the error of the clocks in it
+_MANY_AT_ONCE = 0.1  # of the answers with several tokens, that came in one read
 _IDLE = 0.8  # of the lanes of a closed loop
 
 
@@ -122,6 +123,12 @@ def _on_numbers(measured: Measured) -> Iterator[Remark]:
         )
         text = f"{which} are counts of events with output, because the gateway reported no usage."
         yield Remark("tokens_by_events", "caution", text)
+    several = [each for each in measured.completed if (each.output_tokens or 0) > 1]
+    at_once = sum(each.content_reads == 1 for each in several)
+    if at_once > _MANY_AT_ONCE * len(several):
+        text = f"{at_once:,} of {len(several):,} answers with several tokens came in one read, as from a gateway that "
+        text += "collects them: they have no gap, and their tpot is 0."
+        yield Remark("one_read", "caution", text)
     opened = sum(request.new_connection is True for request in measured.completed)
     if opened > _MANY_OPENED * completed:
         text = f"{opened:,} measured requests opened a connection; the time for it is in ttft and latency."

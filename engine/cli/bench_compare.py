@@ -72,6 +72,9 @@ def run_compare(parser: ArgumentParser, options: Namespace, err: Output) -> int:
         base, new = Document.read(options.base), Document.read(options.new)
     except ModelEngineError as error:
         return _failed(err, error.message, exits.INPUT)
+    for path, document in ((options.base, base), (options.new, new)):
+        if not document.figures().stages:
+            return _failed(err, f"{path}: there is nothing in it that was measured", exits.INPUT)
     comparison = compare(
         base, new, thresholds, vocabulary=options.words, strict=options.strict, confidence=options.confidence
     )

@@ -112,6 +112,25 @@ def test_columns_of_different_lengths_are_damage(document: Document) -> None:
         Document.of_json(value)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("scheduled", None), ("number", None), ("outcome", "excellent"), ("end", "soon"), ("failure", 5)],
+    ids=["due", "number", "outcome", "end", "failure"],
+)
+def test_a_request_that_is_none_is_damage(document: Document, name: str, value: object) -> None:
+    damaged = document.to_json()
+    damaged["stages"][0]["requests"][name][0] = value
+
+    with pytest.raises(BenchDocumentError, match="damaged"):
+        Document.of_json(damaged)
+
+
+@pytest.mark.parametrize("name", ["about", "calibration"])
+def test_what_was_said_of_a_run_that_is_no_object_is_damage(document: Document, name: str) -> None:
+    with pytest.raises(BenchDocumentError, match="damaged"):
+        Document.of_json(document.to_json() | {name: 5})
+
+
 def test_members_of_a_later_version_are_passed_over(document: Document) -> None:
     value = document.to_json()
     value["stages"][0]["requests"]["mood"] = ["good"] * 40

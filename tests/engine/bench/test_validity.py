@@ -11,7 +11,7 @@ from penstock.engine.bench.histogram import Histogram
 from penstock.engine.bench.lag import Lag
 from penstock.engine.bench.loads import Closed, Load, Open
 from penstock.engine.bench.moments import Moments
-from penstock.engine.bench.recording import Client, Stage, StageRecord
+from penstock.engine.bench.recording import Client, Lost, Stage, StageRecord
 from penstock.engine.bench.validity import remarks_on
 
 from .recordings import MS, completed, failed, table
@@ -63,6 +63,23 @@ def test_a_cap_that_held_requests_back_is_named() -> None:
     assert "coordinated omission" in remark.text
 
 
+def test_a_process_that_was_lost_makes_the_run_one_that_does_not_count() -> None:
+    record = stage(*HUNDRED)
+    record.lost, record.ending = [Lost(1, "beta", "it has ended with code -9", 12)], "lost"
+    first, second = remarks_on(record, measured_of(record))
+
+    assert (first.code, first.weight, second.code) == ("processes_lost", "fatal", "lost")
+    assert first.text == (
+        "Process 1 on beta of 2 was lost with what it had measured, 12 requests at least (it has ended with code -9). "
+        "What is left is another load than the one that was asked for."
+    )
+
+
+@pytest.mark.parametrize(("error", "weight"), [(MS, "note"), (100 * MS, "caution")], ids=["small", "large"])
+def test_clocks_of_other_machines_are_said_to_be_as_right_as_they_are(error: int, weight: str) -> None:
+    assert said(stage(*HUNDRED, host="beta", clock_error=error)) == {"clocks": weight}
+
+
 def test_a_run_without_an_answer_does_not_count() -> None:
     assert said(stage(failed(0, 0))) == {"nothing_completed": "fatal", "failures": "caution"}
 
@@ -76,6 +93,9 @@ def test_a_run_without_an_answer_does_not_count() -> None:
         ([*HUNDRED, Moments(100, 0)], {"unsent": "caution"}),
         (HUNDRED[:99], {"few_requests": "note"}),
         ([replace(each, tokens_from="events") for each in HUNDRED], {"tokens_by_events": "caution"}),
+        ([replace(each, content_reads=1) for each in HUNDRED[:11]] + HUNDRED[11:], {"one_read": "caution"}),
+        ([replace(each, content_reads=1) for each in HUNDRED[:10]] + HUNDRED[10:], {}),
+        ([replace(each, content_reads=1, output_tokens=1) for each in HUNDRED], {}),
         ([replace(each, new_connection=True) for each in HUNDRED], {"new_connections": "note"}),
     ],
 )

@@ -7,7 +7,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from penstock.bench import Document
+from penstock.bench import Document, Recording
 from tests.engine.bench.recordings import recording, stage
 
 from .conftest import Run
@@ -49,8 +49,10 @@ async def test_run_whose_client_was_the_limit_is_7(run: Run, folder: Path) -> No
 
 
 async def test_what_is_no_document_is_4(run: Run, folder: Path) -> None:
+    """A run in which nothing was measured would cross no limit, and let everything pass."""
     (folder / "none.json").write_text("{}")
-    for name in ("none.json", "missing.json"):
+    Document(Recording(0.0)).write(folder / "empty.json")
+    for name in ("none.json", "missing.json", "empty.json"):
         result = await run("bench", "compare", str(folder / "base.json"), str(folder / name))
         assert (result.code, result.out) == (4, "")
 
