@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
+from uuid import uuid4
 
 import aiohttp
 
@@ -211,7 +213,45 @@ def _bounded_by(bound: float) -> Callable[[Any], Any]:
     return replacement
 
 
+def _async_nothing(original: Any) -> Any:
+    async def nothing(*args: Any) -> None:
+        pass
+
+    return nothing
+
+
+def _a_key_of_any_age(original: Any) -> Any:
+    return lambda keys, errand, keyed_at=None: original(keys, errand)
+
+
+def _withdrawn_though_they_may_have_run(original: Any) -> Any:
+    async def withdraw(book: Any, errands: Any) -> None:
+        for errand in errands:
+            errand.may_have_run = False
+        await original(book, errands)
+
+    return withdraw
+
+
+def _given_out_at_once(original: Any) -> Any:
+    return lambda outlet, number, result, committed=None: original(outlet, number, result)
+
+
+def _unordered(original: Any) -> Any:
+    return lambda outlet, *, is_ordered: original(outlet, is_ordered=False)
+
+
+def _failing_in_silence(original: Any) -> Any:
+    async def guarded(pipeline: Any, work: Any) -> None:
+        with contextlib.suppress(Exception):
+            await work()
+
+    return guarded
+
+
 _TRANSPORT = "engine/test_transport.py::"
+_RESUME = "engine/batch/test_resume.py::"
+_BATCH = "engine/batch/test_batch.py::"
 _RETRY = "middleware/test_retry.py::"
 
 DEFENCES: dict[str, Defence] = {
@@ -432,6 +472,66 @@ DEFENCES: dict[str, Defence] = {
     "journal: rows that went": Defence(
         (_returns("penstock.engine.batch.walk:Walk.retire", 0),),
         ("engine/batch/test_journal_walk.py::test_records_follow_their_rows",),
+    ),
+    # A batch
+    "batch: no id twice": Defence(
+        (_returns("penstock.engine.batch.ids:IdSet.add", True),),
+        (_BATCH + "test_the_same_id_twice_ends_the_batch_after_the_rows_before",),
+    ),
+    "batch: a row has one key": Defence(
+        (Removal("penstock.engine.batch.journal:key_of", lambda original: lambda *row: str(uuid4())),),
+        (_RESUME + "test_rows_in_flight_at_the_end_are_sent_again_with_their_keys",),
+    ),
+    "batch: a changed row": Defence(
+        (_returns("penstock.engine.batch.keeping:fingerprint", bytes(16)),),
+        (_RESUME + "test_a_changed_row_ends_the_batch_before_it_is_sent",),
+    ),
+    "batch: doubt where no key protects": Defence(
+        (_returns("penstock.engine.batch.keeping:Keys.protect", True),),
+        (_RESUME + "test_rows_in_doubt_are_skipped_on_request",),
+    ),
+    "batch: keys that grow old": Defence(
+        (Removal("penstock.engine.batch.keeping:Keys.protect", _a_key_of_any_age),),
+        (_RESUME + "test_a_failure_older_than_the_memory_for_keys_may_be_executed_twice",),
+    ),
+    "batch: a new key only for what never ran": Defence(
+        (_returns("penstock.engine.batch.keeping:_was_refused", True),),
+        (_RESUME + "test_a_row_that_was_turned_away_after_a_lost_answer_keeps_its_key",),
+    ),
+    "batch: what was not sent is taken back": Defence(
+        (Removal("penstock.engine.batch.keeping:Book.withdraw", _async_nothing),),
+        (_RESUME + "test_rows_that_were_written_down_ahead_and_not_sent_are_not_in_doubt",),
+    ),
+    "batch: what may have run is not taken back": Defence(
+        (Removal("penstock.engine.batch.keeping:Book.withdraw", _withdrawn_though_they_may_have_run),),
+        (_RESUME + "test_a_row_that_waited_at_the_end_is_in_doubt_where_it_may_have_run",),
+    ),
+    "batch: recorded before it is given out": Defence(
+        (Removal("penstock.engine.batch.outlet:Outlet.put", _given_out_at_once),),
+        (_RESUME + "test_a_result_is_not_given_out_before_it_is_committed",),
+    ),
+    "batch: order": Defence(
+        (Removal("penstock.engine.batch.outlet:Outlet.__init__", _unordered),),
+        (_BATCH + "test_results_come_in_the_order_of_the_rows_when_that_is_asked_for",),
+    ),
+    "batch: a bound on what is read": Defence(
+        (_property("penstock.engine.batch.supply:Supply.room", lambda supply, room: 1 << 20),),
+        (
+            _BATCH + "test_a_reader_who_stops_stops_the_source",
+            _BATCH + "test_a_slow_first_row_holds_back_no_more_than_the_window",
+        ),
+    ),
+    "batch: what fails in a task ends the run": Defence(
+        (Removal("penstock.engine.batch.pipeline:Pipeline._guarded", _failing_in_silence),),
+        (_BATCH + "test_a_bug_of_a_middleware_ends_the_batch",),
+    ),
+    "batch: a row's own budget": Defence(
+        (_returns("penstock.engine.batch.row_retry:RowRetry._gives_up", None),),
+        (_BATCH + "test_a_row_has_its_own_budget", "engine/batch/test_row_retry.py"),
+    ),
+    "batch: no journal of a run that could not begin": Defence(
+        (_returns("penstock.engine.batch.journal_file:JournalFile._remove_if_unwanted", None),),
+        (_RESUME + "test_a_batch_that_fails_to_begin_leaves_no_journal",),
     ),
     # Loops and processes
     "one event loop": Defence(

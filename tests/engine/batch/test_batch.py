@@ -191,11 +191,12 @@ async def test_left_early_a_batch_ends_what_is_in_flight(engine: ModelEngine, ga
 
 async def test_a_batch_drains(engine: ModelEngine, gateway: Gateway) -> None:
     results = engine.batch(prompts(1000), concurrency=4)
-    seen = []
+    seen, sent = [], 0
     async for result in results:
         seen.append(result)
+        sent = sent or results.progress.requests + results.progress.in_flight
         results.drain()
-    assert len(seen) == gateway.requests < 1000
+    assert len(seen) == gateway.requests <= sent < 1000
     assert not results.summary.is_complete
 
 
@@ -398,6 +399,15 @@ async def test_rows_start_no_faster_than_the_rate_allows(gateway: Gateway) -> No
         summary = await Batch(engine, concurrency=8, requests_per_minute=60).run(prompts(30))
     assert summary.done == 30
     assert clock.monotonic() >= 19  # 10 s of the rate may start at once
+
+
+async def test_answers_have_no_more_tokens_than_the_rate_allows(gateway: Gateway) -> None:
+    clock = FakeClock()
+    async with engine_for(gateway, clock=clock, timeouts=Timeouts(queue=1.0)) as engine:
+        summary = await Batch(engine, concurrency=4, tokens_per_minute=600).run(prompts(100))
+    tokens = summary.input_tokens + summary.output_tokens
+    assert (summary.done, gateway.requests, tokens) == (100, 100, 1900)
+    assert clock.monotonic() >= (tokens - 100 - 4 * 19) / 10  # 10 s of the rate at once, and what was in flight last
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 from collections import Counter
 from contextlib import aclosing, closing
 from pathlib import Path
@@ -15,6 +16,7 @@ from penstock import ModelEngine, Modelgov
 from penstock.engine.batch.batch import Batch
 from penstock.engine.batch.journal import Journal
 from penstock.engine.batch.keeping import Book, fingerprint
+from penstock.engine.batch.ledger import Ledger
 from penstock.engine.batch.results import BatchResult
 from penstock.engine.errors import (
     BatchError,
@@ -336,6 +338,35 @@ async def test_a_journal_that_fails_ends_the_batch_and_nothing_unrecorded_is_giv
     assert counts(again) == {row["id"]: 1 for row in ROWS}
 
 
+async def test_a_result_is_not_given_out_before_it_is_committed(
+    engine: ModelEngine, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, released = threading.Event(), threading.Event()
+    settle = Ledger.settle
+
+    def held(ledger: Ledger, settlements: Any) -> Any:
+        begun.set()
+        assert released.wait(10)
+        return settle(ledger, settlements)
+
+    monkeypatch.setattr(Ledger, "settle", held)
+    batch = Batch(engine, journal=path)
+    taken: list[BatchResult] = []
+
+    async def take() -> None:
+        async for result in batch.results(ROWS[:1]):
+            taken.append(result)  # noqa: PERF401  # what has come so far is looked at
+
+    taking = asyncio.ensure_future(take())
+    await turns_until(begun.is_set)
+    for _ in range(100):
+        await asyncio.sleep(0)
+    before = (len(taken), batch.has_ready, batch.progress.in_flight)
+    released.set()
+    await taking
+    assert (before, len(taken)) == ((0, False, 0), 1)
+
+
 async def test_an_engine_without_keys_sends_none(gateway: Gateway, path: Path) -> None:
     stack = [each for each in default_stack() if not isinstance(each, Idempotency)]
     async with ModelEngine("tiny-mock", base_url=gateway.url, api_key=API_KEY, middleware=stack) as engine:
@@ -381,7 +412,7 @@ async def test_a_batch_that_fails_to_begin_leaves_the_journal_that_was_there(eng
     await (await Journal.open(path)).close()
     with pytest.raises(ConfigurationError):
         await run(engine, path, "no rows")
-    assert path.exists()
+    assert [each.name for each in path.parent.iterdir()] == [path.name]
 
 
 async def test_a_batch_that_fails_after_its_first_row_leaves_its_journal(engine: ModelEngine, path: Path) -> None:
