@@ -100,8 +100,8 @@ class TransportReply:
         self._deadline = NEVER if left is None else now + left
         self._pace = NEVER
         self._watch: Watch | None = None
-        if exchange.context.stream or not self._content.is_eof():
-            self._begin_watch(watchdog, now)  # else everything has come: there is nothing to wait for
+        if not self._content.is_eof():  # else everything has come: there is nothing to wait for
+            self._begin_watch(watchdog, now)
         replies.add(self)
 
     def _begin_watch(self, watchdog: Watchdog, now: float) -> None:
