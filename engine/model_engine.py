@@ -682,7 +682,7 @@ def to_messages(messages: Messages) -> list[Any]:
     if not listed:
         raise InvalidRequestError("there are no messages to send", phase="not_sent")
     for position, message in enumerate(listed):
-        if not isinstance(message, Mapping):
+        if not isinstance(message, (dict, Mapping)):
             raise InvalidRequestError(
                 f"messages[{position}] is {type(message).__name__}, not a mapping with role and content",
                 param=f"messages[{position}]",

@@ -2,7 +2,8 @@
 
     python -m penstock.engine.bench.worker
 
-It ends when its standard input does, so that it does not outlive who started it.
+It ends when its standard input does, so that it does not outlive who started it; and when that one is gone, also where
+its own loop is too busy to hear of it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import os
 import pickle
 import signal
 import sys
+import threading
+import time
 from typing import Any
 
 from .alone import Alone
@@ -24,6 +27,7 @@ from .plan import Plan
 from .worker_process import LENGTH
 
 _PROGRESS_S = 0.25
+_LOOK_S = 1.0  # between two looks at whether who started this is still there
 
 
 class _Talk:
@@ -121,7 +125,15 @@ async def _tell(talk: _Talk, crew: Alone) -> None:
         talk.say("progress", crew.progress())
 
 
+def _end_with(parent: int) -> None:
+    """End this process when it is another's child."""
+    while os.getppid() == parent:
+        time.sleep(_LOOK_S)
+    os._exit(1)
+
+
 def _main() -> None:
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all of a terminal's processes; who started us decides
     out = os.dup(1)
     os.dup2(2, 1)  # what others print is no message
