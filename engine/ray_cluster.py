@@ -112,9 +112,7 @@ class RayCluster:
             WorkerGoneError: The actor is dead, cannot be reached, or has not answered in time.
         """
         try:
-            return await asyncio.wait_for(method.remote(*arguments), within)  # type: ignore[attr-defined]
-        except asyncio.TimeoutError:
-            raise WorkerGoneError(f"no answer within {within:g} s") from None
+            return await _within(within, method.remote(*arguments))  # type: ignore[attr-defined]
         except self._errors.RayTaskError:
             raise
         except self._errors.RayError as error:
@@ -139,6 +137,23 @@ def refuse_key(key: object, where: str) -> None:
 def _check(address: str) -> None:
     if address.startswith("ray://"):
         raise ConfigurationError("address='ray://...' is not supported: run it on a machine of the cluster")
+
+
+async def _within(seconds: float | None, call: Awaitable[Any]) -> Any:
+    """What a call comes to. Not wait_for(): until Python 3.12 it loses a cancellation that comes with the answer.
+
+    Raises:
+        WorkerGoneError: It came to nothing in so many seconds.
+    """
+    answer = asyncio.ensure_future(call)
+    try:
+        await asyncio.wait((answer,), timeout=seconds)
+        if not answer.done():
+            raise WorkerGoneError(f"no answer within {seconds:g} s")
+        return answer.result()
+    finally:
+        if not answer.cancel() and not answer.cancelled():
+            answer.exception()  # seen, also where nobody waits for it any more
 
 
 async def _knock(address: str) -> None:

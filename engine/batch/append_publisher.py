@@ -7,12 +7,14 @@ import contextlib
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import orjson
 
 from ..errors import OutputError
 from .journal import Journal
+from .ledger import BLOCK
 from .publishing import Encode, Shape, encoder, paths
 from .records import Ending, Trace
 from .results import BatchResult
@@ -69,7 +71,7 @@ class AppendPublisher:
         self._overwrite = overwrite
         self._interval = interval
         self._through = -1
-        self._others: list[tuple[int, bytes]] = []
+        self._others = self._new_spool()
         self._after = -1 if ordered else 0
         self._others_after = -1
         self._earlier: Spool | None = None  # others that are written already, as long as it may be all for nothing
@@ -88,7 +90,7 @@ class AppendPublisher:
         if left is not None and self._files.is_continued:
             self._after, self._others_after, self._encoding = left["after"], left["others_after"], left["shape"]
             self._trace = Trace(*left["trace"])
-            self._earlier = Spool(os.path.dirname(self.path)) if self._ordered else None
+            self._earlier = self._new_spool() if self._ordered else None
         self._calls = ThreadCalls(self._files.close)
         await self._calls.call(self._files.begin)
         await self._keep_place(journal)  # before anything is written, so that what a crash leaves is known as ours
@@ -98,7 +100,7 @@ class AppendPublisher:
         if result.row.position == self._through + 1:  # a run that is ended gives out what stands behind a gap as well
             self._through += 1
         if not result.is_kept and result.row.position > self._others_after:
-            self._others.append((result.row.position, result.line()))
+            self._others.add(result.row.position, result.line())
         elif not result.is_kept and self._earlier is not None:
             self._earlier.add(result.row.position, result.line())
         if self._writing is not None and self._writing.done():
@@ -122,8 +124,12 @@ class AppendPublisher:
             await asyncio.gather(self._writing, return_exceptions=True)  # why it failed has been raised by a call
         if self._calls is not None:
             self._calls.close()
+        self._others.close()
         if self._earlier is not None:
             self._earlier.close()
+
+    def _new_spool(self) -> Spool:
+        return Spool(None if self.path == STDOUT else os.path.dirname(self.path))
 
     def _left_off(self, journal: Journal) -> dict[str, Any] | None:
         """What an earlier run kept of its place, when it wrote to the same files."""
@@ -163,11 +169,13 @@ class AppendPublisher:
             lines: list[tuple[Ending, bytes]] = [(state, line) for _, state, line in block]
             await self._calls.call(partial(write, lines, encode))
             self._after = block[-1][0]
-        others, self._others = self._others, []
-        if others:
-            lines = [("failed", line) for _, line in others]
-            await self._calls.call(partial(write, lines, encode))
-            self._others_after = others[-1][0]
+        others, self._others = self._others, self._new_spool()
+        with contextlib.closing(others):
+            rows = iter(others)
+            while ready := list(islice(rows, BLOCK)):
+                lines = [("failed", line) for _, line in ready]
+                await self._calls.call(partial(write, lines, encode))
+                self._others_after = ready[-1][0]
         if before != (self._after, self._others_after):
             await self._calls.call(self._files.sync)
             await self._keep_place(self._journal)
@@ -181,10 +189,14 @@ class AppendPublisher:
         if await journal.trace(-1, self._after) != self._trace:
             await self._calls.call(partial(self._files.begin, anew=True))
             self._after, self._others_after, self._trace = -1, -1, Trace()
-            self._others = [*earlier, *self._others]
+            later, self._others = self._others, earlier
+            with contextlib.closing(later):
+                for position, line in later:
+                    earlier.add(position, line)
             await self._keep_place(journal)
+        else:
+            earlier.close()
         self._earlier = None
-        earlier.close()
 
     async def _settled(self, journal: Journal) -> AsyncIterator[list[_Settled]]:
         """What follows the last that was written, in blocks, each with the number or position to go on from."""

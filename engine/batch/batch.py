@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -177,7 +177,9 @@ class Batch:
         Raises:
             BatchError: The run could not begin or go on, see `results`.
         """
-        async with self:
+        async with AsyncExitStack() as ours:
+            if self._journal is None:
+                await ours.enter_async_context(self)
             try:
                 await self._give(source, sink)
                 if (finish := getattr(sink, "finish", None)) is not None:

@@ -24,7 +24,7 @@ class BatchProgress:
         in_flight: Rows whose call runs.
         queued: Rows read that wait to be sent.
         waiting: Rows that wait to be tried again.
-        retries: Repetitions, of the engine and of rows together.
+        retries: Requests beyond the first of their row, sent again by the engine or with the row.
         requests: Requests sent.
         input_tokens, output_tokens: Of the answers of this run, where the gateway tells.
         cost: Of the answers of this run, by currency, where the gateway tells.
@@ -99,9 +99,8 @@ class Counters:
         self.done = 0
         self.failed = 0
         self.from_journal = 0
-        self.row_retries = 0
         self.requests = 0
-        self.repeated = 0  # requests beyond the first of their call
+        self.repeated = 0  # requests beyond the first of their row
         self.input_tokens = 0
         self.output_tokens = 0
         self.cost: dict[str, float] = {}
@@ -109,11 +108,10 @@ class Counters:
         self.in_doubt = Listed()
         self.possibly_duplicated = Listed()
 
-    def count_call(self, requests: int) -> None:
-        """A call is over that made so many requests."""
+    def count_call(self, requests: int, *, is_first: bool) -> None:
+        """A call is over that made so many requests; the first that made any for its row, or another."""
         self.requests += requests
-        if requests > 1:
-            self.repeated += requests - 1
+        self.repeated += requests - 1 if is_first and requests else requests
 
     def count(self, result: BatchResult) -> None:
         """A row has its result."""
@@ -145,7 +143,7 @@ class Counters:
             in_flight=in_flight,
             queued=queued,
             waiting=waiting,
-            retries=self.repeated + self.row_retries,
+            retries=self.repeated,
             requests=self.requests,
             input_tokens=self.input_tokens,
             output_tokens=self.output_tokens,

@@ -67,13 +67,10 @@ class Course:
 
     def settle_up(self) -> None:
         """End the run when nothing more can come."""
-        if self.is_draining:
-            if self.in_flight:
-                return
-        elif not self.is_fed or self.unsettled > 0:
-            return
-        else:
+        if self.is_fed and self.unsettled <= 0:
             self.is_complete = self.failure is None
+        elif not self.is_draining or self.in_flight:
+            return
         if self._ended is None:
             self._ended = self._clock.monotonic()
         self._outlet.close()

@@ -67,8 +67,8 @@ class Endings:
         if errand is None:
             return  # the run has been given up meanwhile
         error = outcome.error
+        course.counters.count_call(len(outcome.attempts), is_first=not errand.attempts)
         errand.attempts.extend(outcome.attempts)
-        course.counters.count_call(len(outcome.attempts))
         errand.may_have_run |= error is None or bool(outcome.attempts and not never_ran(error, outcome.attempts))
         if error is not None:
             if isinstance(error, (EngineStateError, NoWorkersError)):
@@ -89,7 +89,6 @@ class Endings:
             errand.attempts[-1].why = f"{errand.attempts[-1].why or ''}; row: {decision.why}".lstrip("; ")
         if decision.again:
             errand.is_doubtful |= may_have_run(error) and not errand.is_protected
-            self._course.counters.row_retries += 1
             self._waiting.add(errand, decision.wait)
         return decision.again
 

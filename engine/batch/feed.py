@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
 from typing import Any
 
-from ..errors import ConfigurationError
+from ..errors import BatchError, ConfigurationError
 
 Rows = Iterable[Any] | AsyncIterable[Any]
 """What a batch is made of: anything iterable whose items `BatchRow.of` takes. An item may also be a `BadRowError`."""
@@ -93,6 +93,7 @@ class _Reader:
         self._asked = 0
         self._failure: Exception | None = None
         self._is_over = False
+        self._is_closed = False
         self._wanted = asyncio.Event()
         self._arrived = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -115,7 +116,7 @@ class _Reader:
 
     async def _read(self) -> None:
         try:
-            while True:
+            while not self._is_closed:  # asked, since a source may keep a cancellation to itself
                 await self._wanted.wait()
                 self._items.append(await anext(self._iterator))
                 self._asked -= 1
@@ -124,6 +125,10 @@ class _Reader:
                 self._arrived.set()
         except StopAsyncIteration:
             pass
+        except asyncio.CancelledError:
+            self._failure = BatchError("the source of the rows was cancelled before its end")  # which is not its end
+            if self._is_closed:
+                raise
         except Exception as failure:
             self._failure = failure
         finally:
@@ -131,6 +136,7 @@ class _Reader:
             self._arrived.set()
 
     async def aclose(self) -> None:
+        self._is_closed = True
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait((self._task,))

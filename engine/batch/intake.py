@@ -81,7 +81,9 @@ class Intake:
                 await self._read(room)
             else:
                 await supply.need()
-        if self._journal is not None and not course.is_draining and course.failure is None:
+        else:
+            return  # what drains is not read to its end
+        if self._journal is not None and course.failure is None:
             self.absent = await self._journal.retire()
         course.is_fed = True
         course.settle_up()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import stat
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from time import monotonic
@@ -57,6 +58,7 @@ class JournalFile:
         self._sync_due: float | None = None  # `None` while all is on the disk
         self._is_unwanted = False
         self.leaves_empty = True
+        _refuse_special(path)
         with ExitStack() as undo:
             if not read_only:
                 undo.callback(JournalLock(path).release)
@@ -120,6 +122,13 @@ class JournalFile:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
             self._is_unwanted = self.is_new and not self.leaves_empty and self.ledger.is_empty()
+
+
+def _refuse_special(path: Path) -> None:
+    """A new journal takes the place of an empty file: it must not take that of ``/dev/null``."""
+    with suppress(FileNotFoundError):
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise JournalError(f"the journal {str(path)!r} is no regular file")
 
 
 def _is_made(path: Path, read_only: bool) -> bool:

@@ -56,6 +56,8 @@ class Lanes:
 
     def open(self) -> None:
         """Open as many lanes as there are to be."""
+        if self._supply.is_closed:
+            return
         for _ in range(max(1, self._runner.lanes) - len(self.tasks)):
             lane = asyncio.ensure_future(self._guard(self._lane))
             self.tasks.add(lane)
@@ -68,9 +70,12 @@ class Lanes:
         self._supply.wake_lanes()
 
     async def _lane(self) -> None:
-        """Send one row after another, until there are more lanes than there are to be."""
+        """Send one row after another, until there are more lanes than there are to be, or no more rows are sent.
+
+        The latter ends it also where its cancellation was lost, as `TaskLimit` may do in Python 3.10.
+        """
         runner, supply, done = self._runner, self._supply, self._endings.done
-        while True:
+        while not supply.is_closed:
             errands = supply.take(runner.rows_a_lane)
             if not errands:
                 await supply.wait()

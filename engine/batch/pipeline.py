@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from penstock.middleware.policy import Ambiguous
 
 from ..clock import Clock
-from ..errors import JournalError, ModelEngineError
+from ..errors import BatchError, JournalError, ModelEngineError
 from ..gateways import Gateway
 from .counters import BatchProgress, Counters
 from .course import Course
@@ -111,6 +111,7 @@ class Pipeline:
             outlet=outlet,
         )
         self._tasks: list[asyncio.Task[None]] = []
+        self._is_ending = False  # whether its tasks are cancelled
 
     @property
     def counters(self) -> Counters:
@@ -119,8 +120,8 @@ class Pipeline:
 
     @property
     def is_complete(self) -> bool:
-        """Whether all of the input was gone through."""
-        return self._course.is_complete
+        """Whether all of the input was gone through, and nothing failed."""
+        return self._course.is_complete and self._course.failure is None
 
     @property
     def absent(self) -> int | None:
@@ -185,9 +186,15 @@ class Pipeline:
             return result
 
     async def _guarded(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """What fails in a task of the run fails the run."""
+        """What fails in a task of the run fails the run; a cancellation that is not ours as well, or nobody would ever
+        hear of the rows that were in it.
+        """
         try:
             await work()
+        except asyncio.CancelledError:
+            if self._is_ending:
+                raise
+            self._course.stop(BatchError("the work of the batch was cancelled by something that it waited for"))
         except Exception as failure:
             self._course.stop(failure)
 
@@ -200,19 +207,20 @@ class Pipeline:
     def _abort(self, error: ModelEngineError) -> None:
         """End the run now: nothing can be written down any more."""
         self._course.fail(error)
-        self._course.is_draining = True
-        for task in (*self._lanes.tasks, *self._tasks):
-            task.cancel()
+        self._cancel_tasks()
         self._course.in_flight.clear()
         self._outlet.close()
 
-    async def _close(self) -> None:
-        """End every task, and take back what was written down and not sent."""
-        self._course.is_draining = True
+    def _cancel_tasks(self) -> list[asyncio.Task[None]]:
+        self._is_ending = self._course.is_draining = True
         tasks = [*self._lanes.tasks, *self._tasks]
         for task in tasks:
             task.cancel()
-        if tasks:
+        return tasks
+
+    async def _close(self) -> None:
+        """End every task, and take back what was written down and not sent."""
+        if tasks := self._cancel_tasks():
             await asyncio.wait(tasks)
         self._outlet.drop()
         unsent = [*self._supply.ready, *self._waiting.clear()]

@@ -162,14 +162,14 @@ class RowFile:
         except orjson.JSONDecodeError as error:
             return self._bad(line, f"not JSON: {error.args[0]}")
         except BadRowError as error:
-            return self._bad(line, error.message, error.param)
+            return self._bad(line, error.message, error.param, error.row_id)
         if self.is_openai is None:
             self.is_openai = row.is_openai
         return row
 
-    def _bad(self, line: Line, what: str, param: str | None = None) -> BadRowError:
+    def _bad(self, line: Line, what: str, param: str | None = None, row_id: str | None = None) -> BadRowError:
         error = BadRowError(f"{self.name}, line {line.number}: {what}", param=param, phase="not_sent")
-        error.line = line.number
+        error.line, error.row_id = line.number, row_id
         return error
 
 

@@ -56,6 +56,11 @@ class Supply:
         return max(_LEAST_WINDOW, self._window * rows) - self._course.inside
 
     @property
+    def is_closed(self) -> bool:
+        """Whether no more rows are to be sent."""
+        return self._course.is_draining
+
+    @property
     def has_more_than_lanes(self) -> bool:
         """Whether there are more rows to be sent than lanes that wait for them."""
         return len(self.ready) > len(self._idle) + self._woken
@@ -102,8 +107,8 @@ class Supply:
                 self._woken += 1
 
     def take(self, most: int) -> list[Errand]:
-        """The next rows to be sent. None when there are none, or no more are to be sent."""
-        if self._course.is_draining or not self.ready:
+        """The next rows to be sent. None when there are none."""
+        if not self.ready:
             return []
         errands = [self.ready.popleft() for _ in range(min(most, len(self.ready)))]
         if self._keeps_ahead:

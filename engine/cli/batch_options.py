@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from typing import Literal, get_args
@@ -247,7 +248,7 @@ def _price(text: str) -> tuple[float, float]:
     prices = text.split(",")
     try:
         of_input, of_output = (float(price) for price in prices)
-        if min(of_input, of_output) < 0:
+        if not (0 <= of_input < math.inf and 0 <= of_output < math.inf):
             raise ValueError(text)
     except ValueError:
         raise ArgumentTypeError(f"{text!r} is not two prices with a comma between them, such as 0.15,0.6") from None

@@ -52,17 +52,20 @@ class BatchReport:
         figures, summary: What it counted. `None` when it did not begin.
         error: What stopped it. `None` when nothing did.
         was_interrupted: Whether it was told to stop.
+        was_cut_off: Whether it was told twice, and ended before its results were published.
     """
 
     figures: Figures | None
     summary: BatchSummary | None
     error: ModelEngineError | None = None
     was_interrupted: bool = False
+    was_cut_off: bool = False
 
     @property
     def is_complete(self) -> bool:
         """Whether the whole input was gone through and the results are published."""
-        return self.error is None and self.summary is not None and self.summary.is_complete
+        went_through = self.summary is not None and self.summary.is_complete
+        return went_through and self.error is None and not self.was_cut_off
 
     @property
     def left_in_doubt(self) -> int:
@@ -74,7 +77,7 @@ class BatchReport:
         """The exit code."""
         if self.error is not None:
             return exit_of(self.error)
-        if self.summary is None or not self.summary.is_complete:
+        if self.summary is None or not self.is_complete:
             return exits.INTERRUPTED
         if self.left_in_doubt:
             return exits.IN_DOUBT

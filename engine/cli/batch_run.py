@@ -73,7 +73,9 @@ class _Run:
         summary = None
         with contextlib.suppress(BatchError):  # it has not begun
             summary = self._batch.summary
-        return BatchReport(self._figures(), summary, failure, was_interrupted=self._signals > 0)
+        return BatchReport(
+            self._figures(), summary, failure, was_interrupted=self._signals > 0, was_cut_off=running.cancelled()
+        )
 
     def _interrupt(self, running: asyncio.Future[Any]) -> None:
         self._signals += 1

@@ -38,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code, see `penstock.engine.cli.exits`. A reader of stdout that goes away is no failure: 0.
     """
+    _hold_closed_streams()
     arguments = sys.argv[1:] if argv is None else list(argv)
     try:
         try:
@@ -54,6 +55,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         return exits.INTERRUPTED
+
+
+def _hold_closed_streams() -> None:
+    """Where stdin, stdout or stderr was closed for us, take its descriptor, and let it fail: the next file or socket to
+    be opened would get it, and be read as input or have results written into it.
+    """
+    wrong_way = {"stdin": os.O_WRONLY, "stdout": os.O_RDONLY, "stderr": os.O_RDONLY}
+    for descriptor, (name, flag) in enumerate(wrong_way.items()):
+        if getattr(sys, name) is None:
+            try:
+                os.fstat(descriptor)
+            except OSError:
+                os.open(os.devnull, flag)  # gets the lowest number that is free, which is this one
+            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w"))  # noqa: SIM115 - for good
 
 
 def _run(arguments: list[str]) -> int:

@@ -521,6 +521,10 @@ DEFENCES: dict[str, Defence] = {
             _BATCH + "test_a_slow_first_row_holds_back_no_more_than_the_window",
         ),
     ),
+    "batch: nothing is sent while it drains": Defence(
+        (_property("penstock.engine.batch.supply:Supply.is_closed", lambda supply, is_closed: False),),
+        (_BATCH + "test_drained_a_batch_sends_none_of_the_rows_that_are_ready",),
+    ),
     "batch: what fails in a task ends the run": Defence(
         (Removal("penstock.engine.batch.pipeline:Pipeline._guarded", _failing_in_silence),),
         (_BATCH + "test_a_bug_of_a_middleware_ends_the_batch",),

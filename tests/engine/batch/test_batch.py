@@ -11,6 +11,7 @@ import pytest
 
 from penstock import ModelEngine, Timeouts
 from penstock.engine.batch.batch import Batch
+from penstock.engine.batch.counters import BatchSummary
 from penstock.engine.batch.errands import Outcome, Prepared
 from penstock.engine.batch.results import BatchResult
 from penstock.engine.batch.row_retry import RowRetry
@@ -200,6 +201,35 @@ async def test_a_batch_drains(engine: ModelEngine, gateway: Gateway) -> None:
     assert not results.summary.is_complete
 
 
+async def drained_with_two_in_flight(gateway: Gateway, rows: int) -> BatchSummary:
+    """A batch that is told to drain before its first two requests have left."""
+    gate = asyncio.Event()
+
+    async def holding(request: Any, handler: Any) -> Any:
+        await gate.wait()
+        return await handler(request)
+
+    async with engine_for(gateway, middleware=[holding, *default_stack()]) as engine:
+        batch = Batch(engine, concurrency=2)
+        running = asyncio.ensure_future(batch.run(prompts(rows)))
+        for _ in range(50):  # until it has nothing to do but wait for these
+            await asyncio.sleep(0)
+        assert (batch.progress.in_flight, batch.progress.queued) == (2, rows - 2)
+        batch.drain()
+        gate.set()
+        return await running
+
+
+async def test_drained_a_batch_sends_none_of_the_rows_that_are_ready(gateway: Gateway) -> None:
+    summary = await drained_with_two_in_flight(gateway, 100)
+    assert (summary.done, gateway.requests, summary.is_complete) == (2, 2, False)
+
+
+async def test_drained_with_all_rows_in_flight_a_batch_is_complete(gateway: Gateway) -> None:
+    summary = await drained_with_two_in_flight(gateway, 2)
+    assert (summary.done, gateway.requests, summary.is_complete) == (2, 2, True)
+
+
 async def test_an_engine_that_is_stopped_meanwhile_ends_the_batch(engine: ModelEngine, gateway: Gateway) -> None:
     gateway.script(answer("one"), default=stall())
     taken, error = await take_all(engine.batch(prompts(1000), concurrency=4), engine.stop)
@@ -216,6 +246,44 @@ async def test_a_bug_of_a_middleware_ends_the_batch(gateway: Gateway) -> None:
         taken, error = await take_all(engine.batch(prompts(1000), concurrency=4))
     assert repr(error) == "LookupError('a bug')"
     assert len(taken) == gateway.requests < 1000
+
+
+async def test_a_call_that_is_cancelled_by_what_it_waits_for_ends_the_batch(gateway: Gateway) -> None:
+    async def cancelled(request: Any, handler: Any) -> Any:
+        if b"row 3." in request.body:
+            raise asyncio.CancelledError
+        return await handler(request)
+
+    async with engine_for(gateway, middleware=[cancelled, *default_stack()]) as engine:
+        taking = take_all(engine.batch(prompts(1000), concurrency=4))
+        taken, error = await asyncio.wait_for(taking, 20)
+    assert (type(error), "was cancelled" in str(error)) == (BatchError, True)
+    assert len(taken) == gateway.requests < 1000
+
+
+async def test_a_source_that_is_cancelled_has_not_come_to_its_end(engine: ModelEngine) -> None:
+    async def source() -> AsyncIterator[str]:
+        yield "row 0."
+        raise asyncio.CancelledError
+
+    taken, error = await asyncio.wait_for(take_all(engine.batch(source())), 20)
+    assert (len(taken), type(error), "source of the rows" in str(error)) == (1, BatchError, True)
+
+
+async def test_a_call_that_loses_its_cancellation_does_not_hold_up_the_end(gateway: Gateway) -> None:
+    gateway.script(answer("one"), default=stall())
+
+    async def losing(request: Any, handler: Any) -> Any:
+        try:
+            return await handler(request)
+        except asyncio.CancelledError:
+            raise OverloadedError("too much") from None
+
+    async with engine_for(gateway, middleware=[losing, *default_stack()]) as engine:
+        results = engine.batch(prompts(100), concurrency=4)
+        await anext(results)
+        await asyncio.wait_for(results.aclose(), 20)
+    assert gateway.requests < 10
 
 
 async def test_a_batch_needs_a_started_engine(gateway: Gateway) -> None:
@@ -328,6 +396,7 @@ async def test_drained_a_batch_does_not_wait_for_rows_that_wait(gateway: Gateway
         batch.drain()
         summary = await running
     assert (summary.done, summary.failed, summary.is_complete) == (0, 0, False)
+    assert (summary.requests, summary.retries) == (2, 0)
 
 
 async def test_one_run_at_a_time(engine: ModelEngine) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -60,6 +61,19 @@ async def test_what_was_asked_for_and_came_too_late_is_not_read_before_it_is_ask
         await asyncio.sleep(0)
     assert len(read) <= 3
     await feed.aclose()
+
+
+async def test_a_source_that_keeps_a_cancellation_to_itself_is_left() -> None:
+    async def source() -> AsyncIterator[int]:
+        yield 1
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.get_running_loop().create_future()
+        yield 2
+        yield 3
+
+    feed = Feed(source())
+    assert await feed.take(10) == [1]
+    await asyncio.wait_for(feed.aclose(), 20)
 
 
 @pytest.mark.parametrize("is_async", [False, True])

@@ -156,7 +156,7 @@ async def test_a_journal_in_a_folder_that_cannot_be_written_can_be_looked_at(
 
 @pytest.mark.parametrize("name", ["none/run.journal", "."])
 async def test_a_place_where_no_file_can_be_is_told(tmp_path: Path, name: str) -> None:
-    with pytest.raises(JournalWriteError):
+    with pytest.raises(JournalError):
         await Journal.open(tmp_path / name)
     assert os.listdir(tmp_path) == []
 

@@ -107,6 +107,12 @@ def test_bad_line_knows_its_number(tmp_path: Path) -> None:
     assert [row.line for row in rows if isinstance(row, BadRowError)] == [3, 5]
 
 
+def test_bad_line_keeps_its_id(tmp_path: Path) -> None:
+    (tmp_path / "in").write_bytes(b'{"id": "a", "promt": "Hi"}\n{"id": 1.5, "prompt": "Hi"}\n{"custom_id": "c"}\n')
+    rows = [row for row in RowFile(tmp_path / "in") if isinstance(row, BadRowError)]
+    assert [row.row_id for row in rows] == ["a", None, "c"]
+
+
 async def test_strict_raises_the_first_bad_line(tmp_path: Path) -> None:
     rows = RowFile(file_of(tmp_path, b'"Hi"\n{}\n'), strict=True)
     with pytest.raises(BadRowError, match=r"in\.jsonl, line 2: "):

@@ -6,6 +6,7 @@ import asyncio
 import sqlite3
 import threading
 from collections import Counter
+from collections.abc import AsyncIterator
 from contextlib import aclosing, closing
 from pathlib import Path
 from typing import Any
@@ -318,6 +319,31 @@ async def test_a_journal_has_one_writer(engine: ModelEngine, path: Path) -> None
     async with Batch(engine, journal=path):
         with pytest.raises(JournalLockedError):
             await run(engine, path)
+
+
+async def test_a_second_run_leaves_the_journal_to_the_first(engine: ModelEngine, gateway: Gateway, path: Path) -> None:
+    gate = asyncio.Event()
+
+    async def source() -> AsyncIterator[str]:
+        yield "row 0."
+        await gate.wait()
+        yield "row 1."
+
+    batch = Batch(engine, journal=path)
+    running = asyncio.ensure_future(batch.run(source()))
+    await gateway.until(lambda: gateway.requests == 1)
+    with pytest.raises(BatchError, match="runs already"):
+        await batch.run(["row 2."])
+    gate.set()
+    assert ((await running).done, gateway.requests) == (2, 2)
+
+
+async def test_a_batch_that_was_entered_keeps_its_journal_open_between_runs(engine: ModelEngine, path: Path) -> None:
+    async with Batch(engine, journal=path) as batch:
+        await batch.run(["row 0."])
+        assert batch.journal is not None
+        assert (await batch.journal.counts()).done == 1
+    assert batch.journal is None
 
 
 async def test_a_journal_that_was_given_is_left_open(engine: ModelEngine, path: Path) -> None:

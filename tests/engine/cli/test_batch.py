@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -258,6 +259,7 @@ async def test_changed_row_stops_the_run_or_is_sent_anew(batch: Batch, gateway: 
     [
         (["--concurrency", "0"], "--concurrency"),
         (["--price", "x"], "--price"),
+        (["--price", "nan,1"], "--price"),
         (["--json", "-o", "-"], "both write to stdout"),
         (["--runner", "ray", "--rpm", "9"], "--shared-limit"),
         (["--param", "messages=[]"], "--param messages"),
@@ -327,6 +329,17 @@ async def test_journal_that_is_none_is_5(batch: Batch, gateway: Gateway, tmp_pat
     result = await batch(rows=prompts(1))
     assert (result.code, gateway.requests) == (5, 0)
     assert data(tmp_path / "out.jsonl.journal") == b"precious " * 500
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such files")
+async def test_journal_that_is_no_regular_file_is_5_and_is_left(batch: Batch, gateway: Gateway, tmp_path: Path) -> None:
+    """As /dev/null is none, which root can replace."""
+    special = tmp_path / "special"
+    os.mkfifo(special)
+    result = await batch("--journal", str(special), rows=prompts(1))
+    assert (result.code, "is no regular file" in result.err, gateway.requests) == (5, True, 0)
+    assert special.is_fifo()
+    assert names(tmp_path) == ["in.jsonl", "special"]
 
 
 async def test_journal_of_a_run_that_is_on_is_5(batch: Batch, gateway: Gateway, tmp_path: Path) -> None:

@@ -120,6 +120,48 @@ async def test_second_signal_stops_at_once_and_the_rows_are_in_doubt(folder: Pat
     assert "these 4 rows were in flight and no key protects them: r0, r1, r2, r3\n" in status.out
 
 
+async def test_second_signal_before_results_are_published_is_130(folder: Path, gateway: Gateway) -> None:
+    """All rows are done, and the reader of stdout does not take their lines."""
+    gateway.script(default=answer("x" * 1000))
+    reading, writing = os.pipe()
+    options = ("-o", "-", "--publish", "rename", "--journal", str(folder / "journal"))
+    async with process(*command(folder, gateway, *options), stdout=writing) as started:
+        os.close(writing)
+        assert await asyncio.to_thread(os.read, reading, 10) == b'{"id":"r0"'
+        started.send_signal(signal.SIGINT)
+        await said(started, "waiting for 0 in flight")
+        started.send_signal(signal.SIGINT)
+        assert await asyncio.wait_for(started.wait(), 20) == 130
+    os.close(reading)
+    assert gateway.requests == ROWS
+
+
+@pytest.mark.parametrize(
+    ("closed", "options", "code", "told"),
+    [
+        ("<&-", ("-", "-o", "{}/out"), 4, "stdin cannot be read: Bad file descriptor"),
+        (
+            ">&-",
+            ("{}/in.jsonl", "-o", "-", "--errors", "{}/errors"),
+            6,
+            "stdout cannot be written: Bad file descriptor",
+        ),
+    ],
+    ids=["stdin", "stdout"],
+)
+async def test_closed_stream_is_no_other_file(
+    folder: Path, gateway: Gateway, closed: str, options: tuple[str, ...], code: int, told: str
+) -> None:
+    arguments = [option.format(folder) for option in options]
+    command = [sys.executable, "-m", "penstock", "batch", *arguments, "--model", "m", "--base-url", gateway.url]
+    started = await asyncio.create_subprocess_exec(
+        "sh", "-c", f'exec "$@" {closed}', "sh", *command, stderr=subprocess.PIPE, env=environment({})
+    )
+    result = await finish(started)
+    assert (result.code, told in result.err) == (code, True), result.err
+    assert not (folder / "errors").exists() or not (folder / "errors").read_bytes()
+
+
 async def test_silent_stdin_does_not_keep_the_command_from_ending(folder: Path, gateway: Gateway) -> None:
     arguments = ("batch", "-", "-o", str(folder / "out.jsonl"), "--model", "m", "--base-url", gateway.url)
     async with process(*arguments) as started:
