@@ -1,6 +1,6 @@
 PYTHON ?= python3
 
-.PHONY: install check test bench fuzz soak controls crash ray
+.PHONY: install check test bench fuzz soak controls crash picture ray
 
 install check test fuzz:
 	$(PYTHON) run.py $@
@@ -20,3 +20,6 @@ controls: install
 
 crash: install
 	.venv/bin/python -m tests.crash
+
+picture: install
+	.venv/bin/python -m tests.report_picture
