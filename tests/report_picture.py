@@ -28,14 +28,14 @@ def run(url: str, page: Path) -> None:
     subprocess.run(command, cwd=ROOT, check=True)
 
 
-async def show(executable: str, page: Path, picture: Path) -> None:
-    """Write a picture of the top of the page."""
+async def picture_of(executable: str, page: Path) -> bytes:
+    """The top of the page, as a PNG."""
     async with chromium(executable) as tab:
         await tab.open(page, WIDTH, HEIGHT)
         clip = {"x": 0, "y": 0, "width": WIDTH, "height": HEIGHT, "scale": 1}
         answer = await tab.call("Page.captureScreenshot", format="png", clip=clip)
         assert tab.complaints == []
-    picture.write_bytes(base64.b64decode(answer["data"]))
+    return base64.b64decode(answer["data"])
 
 
 def main() -> int:
@@ -46,7 +46,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder, LlamaServer() as server:
         page = Path(folder, "report.html")
         run(server.url, page)
-        asyncio.run(show(executable, page, PICTURE))
+        PICTURE.write_bytes(asyncio.run(picture_of(executable, page)))
     print(PICTURE)
     return 0
 
