@@ -70,7 +70,8 @@ class Journal:
             JournalVersionError: Another version of Penstock made it, in another form.
             JournalDamagedError: The file is no journal, or a damaged one.
             JournalWriteError: It cannot be made or written here.
-            JournalError: There is none, and it was to be read only; or something is there that is no regular file.
+            JournalError: There is none, and it was to be read only; or its folder is not there or not to be written
+                to, or something is there that is no regular file.
             ConfigurationError: `durability` is none of the two, or Python's SQLite is older than 3.24 (June 2018).
         """
         if durability not in get_args(Durability):

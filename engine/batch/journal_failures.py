@@ -22,12 +22,15 @@ _CLASSES: dict[str, type[JournalError]] = {
 }
 
 
+_WRONG_PLACE = (NotADirectoryError, PermissionError)  # where no room on the disk would help
+
+
 def journal_failure(error: Exception, path: Path) -> JournalError:
     """The error of ours that a failed operation on a journal stands for. It is told apart by class, not by text."""
     if isinstance(error, JournalError):
         return error
     if isinstance(error, OSError):
-        kind: type[JournalError] = JournalWriteError
+        kind: type[JournalError] = JournalError if isinstance(error, _WRONG_PLACE) else JournalWriteError
         text = error.strerror or type(error).__name__
     else:
         text = str(error)

@@ -58,7 +58,7 @@ class JournalFile:
         self._sync_due: float | None = None  # `None` while all is on the disk
         self._is_unwanted = False
         self.leaves_empty = True
-        _refuse_special(path)
+        _check_place(path)
         with ExitStack() as undo:
             if not read_only:
                 undo.callback(JournalLock(path).release)
@@ -124,8 +124,10 @@ class JournalFile:
             self._is_unwanted = self.is_new and not self.leaves_empty and self.ledger.is_empty()
 
 
-def _refuse_special(path: Path) -> None:
+def _check_place(path: Path) -> None:
     """A new journal takes the place of an empty file: it must not take that of ``/dev/null``."""
+    if not path.parent.is_dir():
+        raise JournalError(f"the journal {str(path)!r} cannot be had: there is no folder {str(path.parent)!r}")
     with suppress(FileNotFoundError):
         if not stat.S_ISREG(path.stat().st_mode):
             raise JournalError(f"the journal {str(path)!r} is no regular file")

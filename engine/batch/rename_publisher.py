@@ -54,6 +54,8 @@ class RenamePublisher:
     async def start(self, journal: Journal) -> None:
         self._journal = journal
         await self._check(journal)
+        for path in {self.path, self.errors_path} - {STDOUT}:
+            await in_daemon_thread(partial(_try_out, path, _suffix(journal)))
 
     def __call__(self, result: BatchResult) -> None:
         if not result.is_kept:
@@ -72,7 +74,7 @@ class RenamePublisher:
 
     async def _publish(self, journal: Journal) -> None:
         encode = encoder(self._shape() or "own")
-        files = _Files(self.path, self.errors_path, journal.id.hex[:8], encode)
+        files = _Files(self.path, self.errors_path, _suffix(journal), encode)
         calls = ThreadCalls(files.discard)
         try:
             await calls.call(files.open)
@@ -150,6 +152,15 @@ class _Files:
 
 def _opened(path: str, suffix: str) -> Part | Stdout:
     return Stdout() if path == STDOUT else Part(path, suffix)
+
+
+def _suffix(journal: Journal) -> str:
+    return journal.id.hex[:8]
+
+
+def _try_out(path: str, suffix: str) -> None:
+    """See whether a part can be made there, before anything is paid for that goes into it."""
+    Part(path, suffix).discard()
 
 
 class _Taken:

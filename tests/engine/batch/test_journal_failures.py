@@ -134,7 +134,7 @@ async def test_a_folder_that_cannot_be_written_is_told_at_once(tmp_path_factory:
     ours = [parent for parent in folder.parents if "pytest-" in str(parent)]
     for parent in ours:
         parent.chmod(0o755)
-    with read_only_folder(folder), pytest.raises(JournalWriteError, match="Permission denied"):
+    with read_only_folder(folder), pytest.raises(JournalError, match=r"Permission denied\. Check its path\."):
         await Journal.open(folder / "run.journal")
 
 
@@ -148,7 +148,7 @@ async def test_a_journal_in_a_folder_that_cannot_be_written_can_be_looked_at(
     async with await Journal.open(folder / "run.journal") as journal:
         await finish(journal, 2)
     with read_only_folder(folder):
-        with pytest.raises(JournalWriteError, match="Permission denied"):
+        with pytest.raises(JournalError, match=r"Permission denied\. Check its path\."):
             await Journal.open(folder / "run.journal")
         async with await Journal.open(folder / "run.journal", read_only=True) as reader:
             assert await reader.counts() == Counts(done=2)
@@ -156,7 +156,7 @@ async def test_a_journal_in_a_folder_that_cannot_be_written_can_be_looked_at(
 
 @pytest.mark.parametrize("name", ["none/run.journal", "."])
 async def test_a_place_where_no_file_can_be_is_told(tmp_path: Path, name: str) -> None:
-    with pytest.raises(JournalError):
+    with pytest.raises(JournalError, match=r"Check its path\."):
         await Journal.open(tmp_path / name)
     assert os.listdir(tmp_path) == []
 

@@ -13,6 +13,7 @@ from penstock.engine.batch.journal import Journal
 from penstock.engine.batch.rename_publisher import RenamePublisher
 from penstock.errors import OutputError
 
+from .journals import read_only_folder
 from .published import (
     answered,
     bad,
@@ -146,6 +147,14 @@ async def test_what_is_no_file_is_never_replaced(journal: Journal, out: Path, ov
 async def test_missing_folder_is_told_before_the_run(journal: Journal, out: Path) -> None:
     with pytest.raises(OutputError, match="there is no folder"):
         await RenamePublisher(out.parent / "missing" / "out.jsonl").start(journal)
+
+
+async def test_folder_that_cannot_be_written_to_is_told_before_the_run(journal: Journal, out: Path) -> None:
+    for parent in out.parents:
+        if "pytest-" in str(parent):
+            parent.chmod(0o755)
+    with read_only_folder(out.parent), pytest.raises(OutputError, match="Permission denied"):
+        await RenamePublisher(out).start(journal)
 
 
 async def test_link_stays_a_link(journal: Journal, out: Path) -> None:
