@@ -24,7 +24,7 @@ from .project import ROOT, listed, modules
 
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/*.md"))]
 BLOCK = re.compile(r"^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
-NEEDS = {"batch-ray.md": "ray"}  # pages whose programs run where this is installed
+NEEDS = {"batch-ray.md": "ray", "bench-ray.md": "ray"}  # pages whose programs run where this is installed
 LINK = re.compile(r"\]\((?P<path>[^):#]*)(?:#(?P<anchor>[^)]*))?\)")
 RUN = runpy.run_path(str(ROOT / "run.py"))
 
