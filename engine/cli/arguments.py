@@ -22,15 +22,20 @@ def make_parser(command: str, description: str, epilog: str | None = None) -> Ar
     )
 
 
-def seconds(text: str) -> float:
-    """A positive number of seconds."""
+def positive(text: str, what: str = "number") -> float:
+    """A positive number; `what` it is of stands in the error."""
     try:
         value = float(text)
     except ValueError:
         value = math.nan
     if not 0 < value < math.inf:
-        raise ArgumentTypeError(f"{text!r} is not a positive number of seconds")
+        raise ArgumentTypeError(f"{text!r} is not a positive {what}")
     return value
+
+
+def seconds(text: str) -> float:
+    """A positive number of seconds."""
+    return positive(text, "number of seconds")
 
 
 def count(text: str) -> int:

@@ -19,7 +19,7 @@ from .batch_making import made_batch, make_publisher
 from .batch_report import BatchReport
 from .batch_view import make_view
 from .output import Output
-from .running import signals_handled
+from .running import finish
 from .view import View
 
 _NO_JOURNAL = "no journal outlives this command: with --journal PATH it could be gone on with after a crash"
@@ -59,13 +59,7 @@ class _Run:
         failure: ModelEngineError | None = None
         running = asyncio.ensure_future(self._batch.run(self._rows, publisher))
         showing = asyncio.ensure_future(self._show_now_and_then())
-        with signals_handled(lambda: self._interrupt(running)):
-            try:
-                await asyncio.wait((running,))
-            finally:
-                running.cancel()
-                showing.cancel()
-                await asyncio.gather(running, showing, return_exceptions=True)
+        await finish(running, showing, lambda: self._interrupt(running))
         if not running.cancelled() and (error := running.exception()) is not None:
             if not isinstance(error, ModelEngineError):
                 raise error

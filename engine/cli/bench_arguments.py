@@ -20,18 +20,7 @@ def counts(text: str) -> tuple[int, ...]:
 
 def rates(text: str) -> tuple[float, ...]:
     """Positive numbers, with commas between them."""
-    return _listed(text, positive)
-
-
-def positive(text: str) -> float:
-    """A positive number."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value < math.inf:
-        raise ArgumentTypeError(f"{text!r} is not a positive number")
-    return value
+    return _listed(text, arguments.positive)
 
 
 def ramp(text: str) -> tuple[float, float]:

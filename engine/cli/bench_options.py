@@ -11,7 +11,7 @@ from ..bench.loads import MOST_AT_A_TIME, Arrivals
 from ..bench.peers import VOCABULARIES
 from ..bench.search import Axis
 from . import arguments
-from .bench_arguments import counts, positive, ramp, rates, warm_up, workers
+from .bench_arguments import counts, ramp, rates, warm_up, workers
 from .engine_options import Group, add_body_options, add_model_options, check_engine_options
 
 DESCRIPTION = """\
@@ -97,16 +97,18 @@ def _add_load_options(parser: ArgumentParser) -> None:
         help="requests of an open loop that may run at a time; what waits for it is counted, and its wait is in its "
         f"latency (default: {MOST_AT_A_TIME})",
     )
-    group.add_argument("--speed", type=positive, default=1.0, metavar="X", help="of --replay: so many times as fast")
+    group.add_argument(
+        "--speed", type=arguments.positive, default=1.0, metavar="X", help="of --replay: so many times as fast"
+    )
     group.add_argument(
         "--from",
         dest="low",
-        type=positive,
+        type=arguments.positive,
         default=1.0,
         metavar="LOAD",
         help="where --search begins (default: 1)",
     )
-    group.add_argument("--to", dest="high", type=positive, metavar="LOAD", help="where --search ends")
+    group.add_argument("--to", dest="high", type=arguments.positive, metavar="LOAD", help="where --search ends")
     group.add_argument(
         "--whole-sweep", action="store_true", help="run all of a sweep, also where more load brings no more tokens"
     )

@@ -28,7 +28,7 @@ from .bench_about import about
 from .bench_loads import first_load, load_of_one, make_search, make_stages
 from .bench_progress import Snapshot, Watch
 from .bench_prompts import make_prompts
-from .running import signals_handled
+from .running import finish
 from .view import View
 
 
@@ -106,13 +106,7 @@ class _Run:
         """To its end, whichever that is."""
         running = asyncio.ensure_future(self._measured())
         showing = asyncio.ensure_future(self._show_now_and_then())
-        with signals_handled(lambda: self._interrupt(running)):
-            try:
-                await asyncio.wait((running,))
-            finally:
-                running.cancel()
-                showing.cancel()
-                await asyncio.gather(running, showing, return_exceptions=True)
+        await finish(running, showing, lambda: self._interrupt(running))
         if running.cancelled():
             raise KeyboardInterrupt
         return running.result()

@@ -32,6 +32,19 @@ async def _cancelled_by_interrupt(command: Coroutine[Any, Any, T]) -> T:
     return await task
 
 
+async def finish(running: asyncio.Future[Any], showing: asyncio.Future[None], interrupt: Callable[[], None]) -> None:
+    """Wait until the first is over, which signals bear on as `interrupt` says; then nothing is shown any more. A wait
+    that is cancelled cancels both.
+    """
+    with signals_handled(interrupt):
+        try:
+            await asyncio.wait((running,))
+        finally:
+            running.cancel()
+            showing.cancel()
+            await asyncio.gather(running, showing, return_exceptions=True)
+
+
 @contextlib.contextmanager
 def signals_handled(interrupt: Callable[[], None]) -> Iterator[None]:
     """SIGINT and SIGTERM call a function, and do nothing else."""
