@@ -47,8 +47,8 @@ class _OpenChoice:
             tool_calls=self.tool_calls.finish(),
             refusal="".join(self.refusal) or None,
             finish_reason=self.finish_reason,
-            logprobs=_copy(self.logprobs) or None,
-            extra=_copy(self.extra),
+            logprobs=copy_members(self.logprobs) or None,
+            extra=copy_members(self.extra),
         )
 
 
@@ -149,5 +149,6 @@ def _join(members: dict[str, Any], more: Mapping[str, Any]) -> None:
             members[name] = list(value) if isinstance(value, list) else value
 
 
-def _copy(members: dict[str, Any]) -> dict[str, Any]:
+def copy_members(members: dict[str, Any]) -> dict[str, Any]:
+    """The members, with lists of their own."""
     return {name: list(value) if isinstance(value, list) else value for name, value in members.items()}
