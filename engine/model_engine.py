@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
@@ -474,7 +474,7 @@ class ModelEngine:
 
     async def _answer(self, exchange: Exchange) -> Any:
         """The decoded answer of a unary call."""
-        reply = await self._committed(exchange, self._handler)
+        reply = await self._send(exchange)
         return await reply.result()
 
     def _stream(self, exchange: Exchange, options: CallOptions) -> ChatStream:
@@ -492,8 +492,8 @@ class ModelEngine:
             raise ConfigurationError("on_break='restart' needs a Retry middleware in the stack")
         return on_break
 
-    async def _send(self, exchange: Exchange) -> Reply:
-        return await self._committed(exchange, self._handler)
+    def _send(self, exchange: Exchange) -> Awaitable[Reply]:
+        return self._committed(exchange, self._handler)
 
     async def _once(self, exchange: Exchange) -> Reply:
         """Past what repeats, counts or holds back: the question is how the gateway is now."""
