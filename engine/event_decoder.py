@@ -7,7 +7,7 @@ Events are decoded one by one, except for those that are like one before them bu
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import orjson
@@ -15,9 +15,9 @@ import orjson
 from .body import EXCERPT, MAX_START_BYTES, no_stream
 from .chat_reader import ChatReader
 from .errors import EmptyResponseError, MalformedResponseError, ModelEngineError, StreamTruncatedError
-from .repetition import Repetition
+from .repetition import PlainRepetition, Repetition
 from .sse import ServerSentEvent, SSEDecoder
-from .template import Template
+from .template import SingleEvent, Template, byte_text
 from .types import ChunkHead, Governance, LLMResponseChunk, UsageInfo
 from .verdict import Answer, JudgeEvent, judge_event, plain_headers, read_complaint
 
@@ -25,10 +25,24 @@ DONE = "[DONE]"
 """The data of the event that ends a stream."""
 
 MAX_EVENT_BYTES = 8 * 1024 * 1024  # events of 2 MB are real
-_SHORT = 4096  # characters of a whole answer: in its only read there is nothing to come to learn a template for
-_LAST = f"{DONE}\n\n"
+_SHORT = 4096  # bytes of a whole answer: in its only read there is nothing to come to learn a template for
+_LAST = DONE.encode() + b"\n\n"
+_BLOCK = 32 * 1024  # bytes decoded at a time: copies of more come from fresh pages of memory, which costs as much again
 _SHORTEST = 16  # bytes of a read that may have a whole event in it that is alike
 _LONGEST_REST = 4096  # bytes of an event that are put before the next read: as much work as decoding a common one
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """What the next event is like, if it is like the one before it but for its text.
+
+    Args:
+        single: Reads it.
+        repetition: What it decodes to.
+    """
+
+    single: SingleEvent
+    repetition: PlainRepetition
 
 
 class _Armed:
@@ -83,13 +97,34 @@ class EventDecoder(ABC):
     def usage(self) -> UsageInfo | None:
         return self._reader.usage
 
+    @property
+    def pattern(self) -> Pattern | None:
+        armed = self._armed
+        if armed is None or self._rest or not isinstance(armed.repetition, PlainRepetition):
+            return None
+        return Pattern(armed.single, armed.repetition)
+
     def feed(self, data: bytes) -> list[LLMResponseChunk]:
-        if (armed := self._armed) is None:
-            return self._feed_other(self._take_rest() + data if self._rest else data)
+        armed = self._armed
+        if armed is not None and not self._rest and (text := armed.single.read(data)) is not None:
+            return armed.repetition.chunks_of_one(text)
+        if len(data) <= _BLOCK:
+            return self._feed_block(data)
+        chunks: list[LLMResponseChunk] = []
+        start = 0
+        while start < len(data):
+            end = data.find(b"\n\n", start + _BLOCK) + 2
+            if end < 2:
+                end = len(data)
+            chunks += self._feed_block(data[start:end])
+            start = end
+        return chunks
+
+    def _feed_block(self, data: bytes) -> list[LLMResponseChunk]:
         if self._rest:
             data = self._take_rest() + data
-        elif (text := armed.single.read(data)) is not None:
-            return armed.repetition.chunks_of_one(text)
+        if (armed := self._armed) is None:
+            return self._feed_other(data)
         if len(data) <= self._max_event_bytes and (read := armed.template.read_all(data)) is not None:
             texts, end = read
             chunks = armed.repetition.chunks(texts)
@@ -156,23 +191,19 @@ class EventDecoder(ABC):
                 return chunks
         end = data.rfind(b"\n\n", start) + 2
         if end >= 2 and self._sse.is_between_events:
-            try:
-                chunks += self._feed_text(data[start:end].decode())
-            except UnicodeDecodeError:
-                pass  # to be decoded as any
-            else:
-                start = end
+            chunks += self._feed_whole(data[start:end])
+            start = end
         if start < len(data) and not self._is_over:
             chunks += self._feed_any(data[start:])
         return chunks
 
-    def _feed_text(self, text: str) -> list[LLMResponseChunk]:
+    def _feed_whole(self, data: bytes) -> list[LLMResponseChunk]:
         """Decode whole events."""
-        if self._template is None and len(text) < _SHORT and text.endswith(_LAST):
-            return self._feed_any(text.encode())
+        if self._template is None and len(data) < _SHORT and data.endswith(_LAST):
+            return self._feed_any(data)
         chunks: list[LLMResponseChunk] = []
-        position = 0
-        while position < len(text) and not self._is_over:
+        text, position = byte_text(data), 0
+        while position < len(data) and not self._is_over:
             template, repetition = self._template, self._repetition
             if template is not None and repetition is not None and repetition.holds(self._chunk_head):
                 found, position = template.read(text, position)
@@ -181,13 +212,13 @@ class EventDecoder(ABC):
                     self._patience = self.patience
                     chunks += repetition.chunks(found)
             elif not self._patience:
-                return chunks + self._feed_any(text[position:].encode())
-            if position < len(text):
-                end = text.find("\n\n", position) + 2
+                return chunks + self._feed_any(data[position:])
+            if position < len(data):
+                end = data.find(b"\n\n", position) + 2
                 if end < 2:  # blank lines are left
-                    end = len(text)
-                event = text[position:end]
-                chunks += self._feed_any(event.encode())
+                    end = len(data)
+                event = data[position:end]
+                chunks += self._feed_any(event)
                 position = end
                 if self._has_output and not self._is_over:
                     self._learn(event)
@@ -197,18 +228,18 @@ class EventDecoder(ABC):
     def _is_over(self) -> bool:
         return self.finished or self.failure is not None
 
-    def _learn(self, event: str) -> None:
+    def _learn(self, event: bytes) -> None:
         """Take an event that has been decoded as the pattern for those to come, if it can be one."""
         self._patience -= 1
         if not self._patience:
             self._template = self._repetition = None
             return
         try:
-            payload = orjson.loads(event[5:])
-        except orjson.JSONDecodeError:
+            payload, text = orjson.loads(event[5:]), event.decode()
+        except ValueError:
             return
         repetition = self._repetition_of(payload) if isinstance(payload, dict) else None
-        template = None if repetition is None else Template.learn(event, repetition.path)
+        template = None if repetition is None else Template.learn(text, repetition.path)
         if template is not None:
             self._template, self._repetition = template, repetition
 

@@ -50,25 +50,33 @@ def text_repetition(path: Path, head: ChunkHead, field: str, constants: dict[str
         constants: Further fields of the chunks: ``role``, ``index``, ``extra``.
     """
     if constants.keys() <= {"extra"}:
-        kind: type[_PlainRepetition] = _TextRepetition if field == "delta_content" else _ReasoningRepetition
+        kind: type[_TextRepetition | _ReasoningRepetition] = (
+            _TextRepetition if field == "delta_content" else _ReasoningRepetition
+        )
         return kind(path, head, constants.get("extra"))
     return _FieldsRepetition(path, head, field, constants)
 
 
-class _PlainRepetition(Repetition):
-    """Pieces that have nothing else of their own: what the events have beside them is the same for all."""
+class PlainRepetition(Repetition):
+    """Pieces of text or reasoning that have nothing else of their own: what the events have beside them is the same for
+    all.
+    """
+
+    kind: type[TextChunk | ReasoningChunk]
 
     def __init__(self, path: Path, head: ChunkHead, extra: Mapping[str, Any] | None) -> None:
         super().__init__(path, head)
-        self._extra = extra
+        self.extra = extra
 
 
-class _TextRepetition(_PlainRepetition):
-    """Pieces of text, and nothing else of their own."""
+class _TextRepetition(PlainRepetition):
+    """Pieces of text."""
+
+    kind = TextChunk
 
     def chunks(self, texts: list[str]) -> list[LLMResponseChunk]:
         chunks: list[LLMResponseChunk] = []
-        new, head, extra = _new_text, self.head, self._extra
+        new, head, extra = _new_text, self.head, self.extra
         for text in texts:
             if text:
                 chunk = new(TextChunk)
@@ -85,17 +93,19 @@ class _TextRepetition(_PlainRepetition):
             return self.chunks([text])
         chunk = _new_text(TextChunk)
         chunk.delta_content = text
-        chunk.extra = self._extra
+        chunk.extra = self.extra
         chunk.head = self.head
         return [chunk]
 
 
-class _ReasoningRepetition(_PlainRepetition):
-    """Pieces of reasoning, and nothing else of their own."""
+class _ReasoningRepetition(PlainRepetition):
+    """Pieces of reasoning."""
+
+    kind = ReasoningChunk
 
     def chunks(self, texts: list[str]) -> list[LLMResponseChunk]:
         chunks: list[LLMResponseChunk] = []
-        new, head, extra = _new_reasoning, self.head, self._extra
+        new, head, extra = _new_reasoning, self.head, self.extra
         for text in texts:
             if text:
                 chunk = new(ReasoningChunk)
@@ -112,7 +122,7 @@ class _ReasoningRepetition(_PlainRepetition):
             return self.chunks([text])
         chunk = _new_reasoning(ReasoningChunk)
         chunk.delta_reasoning = text
-        chunk.extra = self._extra
+        chunk.extra = self.extra
         chunk.head = self.head
         return [chunk]
 

@@ -11,8 +11,8 @@ tail and the next head at once. That is sound because
 
 * the text before the hole is the same, so a JSON parser is in the same state there, waiting for a string;
 * the scanner ends at the string's own closing quote, refuses what no JSON string may have, line ends among it, and
-  unescapes the rest; the one thing that it lets through and the general decoder does not, a lone surrogate, is looked
-  for;
+  unescapes the rest; what it lets through and the general decoder does not, a lone surrogate and bytes that are no
+  UTF-8, is looked for where a string is not ASCII;
 * the text after it is the same, so the parser ends in the same state, and the event at the same blank line;
 * that the hole is where it seems to be is proved when the template is learned: with another string in its place the
   event decodes to the same object, but for that member.
@@ -20,6 +20,9 @@ tail and the next head at once. That is sound because
 So an event that fits decodes to the learned object with another text, and what the decoder made of the learned object
 holds for it, too, as far as it does not depend on what came in between: that is the decoder's matter. What does not fit
 is not touched.
+
+A read is scanned as Latin-1 text, in which each character is a byte: it costs a copy, and a character from beyond it
+does not make all others of the read wider. All that the scanner and the comparison look for is ASCII.
 
 A second hole is for OpenAI's ``obfuscation``, a padding that is thrown away.
 """
@@ -43,6 +46,11 @@ _LONGEST_STRING = 512  # bytes in a read of one event; more than one event would
 _PROBE = "a text that no event has"
 
 
+def byte_text(data: bytes) -> str:
+    """Bytes as text that has a character for each of them, for `Template.read`."""
+    return str(data, "latin-1")
+
+
 class Template:
     """What is constant in the events of a stream.
 
@@ -52,13 +60,14 @@ class Template:
         rest: Text after the padding's closing quote, up to and including the blank line. `None` without a padding.
     """
 
-    __slots__ = ("_head", "_joint", "_rest", "_tail")
+    __slots__ = ("_event", "_head", "_joint", "_rest", "_tail")
 
     def __init__(self, head: str, tail: str, rest: str | None = None) -> None:
-        self._head = head
-        self._tail = tail
-        self._rest = rest
-        self._joint = (tail if rest is None else rest) + head
+        self._event = (head, tail, rest)
+        self._head = byte_text(head.encode())
+        self._tail = byte_text(tail.encode())
+        self._rest = None if rest is None else byte_text(rest.encode())
+        self._joint = (self._tail if self._rest is None else self._rest) + self._head
 
     @classmethod
     def learn(cls, event: str, path: Path) -> Template | None:
@@ -88,7 +97,7 @@ class Template:
         that does not.
 
         Args:
-            text: Whole events.
+            text: Whole events, as `byte_text`.
             start: Where an event begins.
         """
         strings: list[str] = []
@@ -97,12 +106,12 @@ class Template:
             return strings, start
         if self._rest is not None:
             return self._read_padded(text, start)
-        at, step, is_doubtful = start + len(head), len(joint), _may_have_surrogates(text)
+        at, step = start + len(head), len(joint)
         try:
             while True:
                 string, end = scan(text, at, True)
-                if is_doubtful and not _is_encodable(string):
-                    break
+                if not string.isascii():
+                    string = _decoded(text, at, end)
                 if text[end : end + step] == joint:  # a slice is cheaper than startswith() with a position
                     append(string)
                     at = end + step
@@ -121,8 +130,8 @@ class Template:
         Args:
             limit: Bytes of the longest read to look at; others are left alone.
         """
-        longest = len(self._head.encode()) + len(self._tail.encode()) + len((self._rest or "").encode())
-        return SingleEvent(self._head, self._tail, self._rest, min(limit, longest + _LONGEST_STRING))
+        longest = len(self._head) + len(self._tail) + len(self._rest or "")
+        return SingleEvent(*self._event, min(limit, longest + _LONGEST_STRING))
 
     def read_all(self, data: bytes) -> tuple[list[str], int] | None:
         """The strings in the hole, when all whole events of a read fit, and where the event begins that is not whole.
@@ -132,26 +141,25 @@ class Template:
         end = len(data) if data.endswith(b"\n\n") else data.rfind(b"\n\n") + 2
         if end < 2:
             return None
-        try:
-            text = str(data if end == len(data) else data[:end], "utf-8")
-        except UnicodeDecodeError:
-            return None
-        strings, position = self.read(text, 0)
-        return (strings, end) if position == len(text) else None
+        strings, position = self.read(byte_text(data if end == len(data) else data[:end]), 0)
+        return (strings, end) if position == end else None
 
     def _read_padded(self, text: str, start: int) -> tuple[list[str], int]:
         """As `read`, of events that have a padding."""
         strings: list[str] = []
         head, tail, joint, rest, scan = self._head, self._tail, self._joint, self._rest or "", scanstring
-        at, size, step, is_doubtful = start + len(head), len(tail), len(joint), _may_have_surrogates(text)
+        at, size, step = start + len(head), len(tail), len(joint)
         try:
             while True:
                 string, end = scan(text, at, True)
+                if not string.isascii():
+                    string = _decoded(text, at, end)
                 if text[end : end + size] != tail:
                     break
-                padding, end = scan(text, end + size, True)
-                if is_doubtful and not (_is_encodable(string) and _is_encodable(padding)):
-                    break
+                begin = end + size
+                padding, end = scan(text, begin, True)
+                if not padding.isascii():
+                    _decoded(text, begin, end)
                 if text[end : end + step] == joint:
                     strings.append(string)
                     at = end + step
@@ -169,27 +177,33 @@ class SingleEvent:
     """Reads the string of reads that are exactly one event that fits: what `Template` would give, for the reads of a
     stream of single tokens, and for half the time.
 
+    Attributes:
+        head: Bytes of the event before the string.
+        tail: Text between the string and the padding, with both quotes. `None` without a padding.
+        last: Bytes after the last closing quote.
+        longest: Bytes of the longest read to look at.
+
     Every stream has its own, which is not in the processor's cache when the next event of a stream comes: it is small.
     """
 
-    __slots__ = ("_end", "_head", "_last", "_longest", "_start", "_tail")
+    __slots__ = ("_end", "_start", "head", "last", "longest", "tail")
 
     def __init__(self, head: str, tail: str, rest: str | None, longest: int) -> None:
-        self._head = head.encode()
-        self._tail = None if rest is None else tail
-        self._last = (tail if rest is None else rest).encode()
-        self._start = len(self._head)
-        self._end = -len(self._last)
-        self._longest = longest
+        self.head = head.encode()
+        self.tail = None if rest is None else tail
+        self.last = (tail if rest is None else rest).encode()
+        self.longest = longest
+        self._start = len(self.head)
+        self._end = -len(self.last)
 
     def read(self, data: bytes) -> str | None:
         """The string. `None` when the read may be something else."""
-        if not (data.startswith(self._head) and data.endswith(self._last)) or len(data) > self._longest:
+        if not (data.startswith(self.head) and data.endswith(self.last)) or len(data) > self.longest:
             return None
         try:
             text = str(data[self._start : self._end], "utf-8")  # with the closing quote
             string, end = scanstring(text, 0, True)
-            if (tail := self._tail) is not None:
+            if (tail := self.tail) is not None:
                 if not text.startswith(tail, end):
                     return None
                 _, end = scanstring(text, end + len(tail), True)
@@ -236,14 +250,20 @@ def _member(decoded: Any, path: Path) -> Any:
     return decoded
 
 
-def _may_have_surrogates(text: str) -> bool:
-    return "\\u" in text and ("\\ud" in text or "\\uD" in text)
+def _decoded(text: str, start: int, end: int) -> str:
+    """A string that is not ASCII, scanned anew.
 
+    Args:
+        text: As `byte_text`.
+        start: After its opening quote.
+        end: After its closing one.
 
-def _is_encodable(text: str) -> bool:
-    """Whether there is no lone surrogate in it."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    Raises:
+        ValueError: It is no UTF-8, or has a lone surrogate.
+    """
+    raw = text[start : end - 1].encode("latin-1").decode()
+    if "\\" not in raw:
+        return raw
+    string: str = scanstring(f'{raw}"', 0, True)[0]
+    string.encode()
+    return string

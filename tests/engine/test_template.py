@@ -14,7 +14,7 @@ from penstock import LLMResponseChunk
 from penstock.engine.decode import ChatDecoder
 from penstock.engine.event_decoder import EventDecoder
 from penstock.engine.gateways.modelgov.stream import ModelgovStreamDecoder
-from penstock.engine.template import Path, Template
+from penstock.engine.template import Path, Template, byte_text
 from penstock.engine.types import TextChunk
 from penstock.engine.verdict import Answer, judge_event
 
@@ -44,14 +44,19 @@ def event(data: Any) -> str:
     return f"data: {orjson.dumps(data).decode()}\n\n"
 
 
+def read_of(text: str) -> str:
+    """Events as a template reads them."""
+    return byte_text(text.encode())
+
+
 # The template
 
 
 def test_a_template_reads_the_strings_of_events_that_fit() -> None:
-    text = "".join(event(frame({"content": word})) for word in ["a", "", 'say "b"', "ä\n", "😀"])
+    text = read_of("".join(event(frame({"content": word})) for word in ["a", "", 'say "b"', "ä\n", "ö", "😀"]))
     template = Template.learn(event(frame({"content": "x"})), CONTENT)
     assert template is not None
-    assert template.read(text, 0) == (["a", "", 'say "b"', "ä\n", "😀"], len(text))
+    assert template.read(text, 0) == (["a", "", 'say "b"', "ä\n", "ö", "😀"], len(text))
 
 
 def test_it_stops_before_the_event_that_does_not_fit() -> None:
@@ -59,15 +64,15 @@ def test_it_stops_before_the_event_that_does_not_fit() -> None:
     template = Template.learn(alike[: len(alike) // 3], CONTENT)
     assert template is not None
     for other in [event(frame({"content": None})), "data: [DONE]\n\n", ": ping\n\n", 'data: {"x": "\n\n']:
-        assert template.read(alike + other, 0) == (["a"] * 3, len(alike))
-        assert template.read(other, 0) == ([], 0)
+        assert template.read(read_of(alike + other), 0) == (["a"] * 3, len(alike))
+        assert template.read(read_of(other), 0) == ([], 0)
 
 
 def test_a_padding_is_thrown_away() -> None:
     padded = [event(frame({"content": word}, obfuscation=word * 3)) for word in ["a", "b"]]
     template = Template.learn(padded[0], CONTENT)
     assert template is not None
-    assert template.read("".join(padded), 0) == (["a", "b"], len("".join(padded)))
+    assert template.read(read_of("".join(padded)), 0) == (["a", "b"], len("".join(padded)))
 
 
 @pytest.mark.parametrize(
@@ -83,7 +88,7 @@ def test_of_a_member_that_comes_twice_the_last_one_counts(text: str) -> None:
     template = Template.learn(text, CONTENT)
     if template is not None:
         changed = text[::-1].replace('"a"', '"b"', 1)[::-1]
-        assert template.read(changed, 0) == (["b"], len(changed))
+        assert template.read(read_of(changed), 0) == (["b"], len(changed))
 
 
 @pytest.mark.parametrize(
@@ -107,8 +112,16 @@ def test_a_lone_surrogate_does_not_fit(escape: str) -> None:
     text = event(frame({"content": "a"}))
     template = Template.learn(text, CONTENT)
     assert template is not None
-    assert template.read(text.replace('"a"', f'"{escape}"'), 0) == ([], 0)
-    assert template.read(text.replace('"a"', r'"\ud83d\ude00"'), 0)[0] == ["😀"]
+    assert template.read(read_of(text.replace('"a"', f'"{escape}"')), 0) == ([], 0)
+    assert template.read(read_of(text.replace('"a"', r'"\ud83d\ude00"')), 0)[0] == ["😀"]
+
+
+@pytest.mark.parametrize("raw", [b"\xff", b"a\xc3", b"\xed\xa0\x80", b"\xc3\xa4\\ud800"])
+def test_bytes_that_are_no_text_do_not_fit(raw: bytes) -> None:
+    text = event(frame({"content": "a"}))
+    template = Template.learn(text, CONTENT)
+    assert template is not None
+    assert template.read(byte_text(text.encode().replace(b'"a"', b'"%b"' % raw)), 0) == ([], 0)
 
 
 def test_blank_lines_after_an_event_are_none() -> None:
