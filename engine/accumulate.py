@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from .tool_calls import ToolCallAssembler
@@ -102,6 +102,17 @@ class Accumulator:
                     choice = self._choices[chunk.index] = _OpenChoice()
                     self._first = self._choices.get(0)
                 choice.add(chunk)
+
+    def appender(
+        self, kind: type[LLMResponseChunk], head: ChunkHead, extra: Mapping[str, Any] | None
+    ) -> Callable[[str], object] | None:
+        """What takes the text of further chunks of this kind, instead of `add`, as long as no others come. `None` when
+        they are not like the last one.
+        """
+        first = self._first
+        if first is None or self.is_empty or head is not self.head or extra is not self._known_extra:
+            return None
+        return (first.content if kind is TextChunk else first.reasoning).append
 
     def response(self, **facts: Any) -> LLMResponse:
         """The answer so far.

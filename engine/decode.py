@@ -59,6 +59,7 @@ class ForeignBody:
         self.finished = False
         self.governance: Governance | None = None
         self.usage: UsageInfo | None = None
+        self.pattern = None
         self._head = head
         self._judge = judge
         self._start = bytearray()

@@ -17,7 +17,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeVar
 
 from multidict import CIMultiDict
 from yarl import URL
@@ -28,6 +28,10 @@ from .errors import ModelEngineError, type_name
 from .redact import MASK, redact_value
 from .types import Attempt, Governance, LLMResponseChunk, Timeouts, UsageInfo
 from .verdict import Answer, Judge, judge_openai
+
+if TYPE_CHECKING:
+    from .event_decoder import Pattern
+    from .lane import Lane
 
 T = TypeVar("T")
 
@@ -240,6 +244,11 @@ class StreamDecoder(Protocol):
         """Token counts that have come so far. `None` while there are none."""
         ...
 
+    @property
+    def pattern(self) -> Pattern | None:
+        """What the next event may be like, so that it need not be fed. `None` where it has to be."""
+        ...
+
     def feed(self, data: bytes) -> list[LLMResponseChunk]:
         """Decode one read. Never raises for what the gateway sent: see `failure`."""
         ...
@@ -264,10 +273,8 @@ class Reply(Protocol):
     `release()`, and nothing below them.
     """
 
-    reads: int
-    """Reads of the body that gave at least one chunk."""
-    bytes: int
-    """Bytes of the body received."""
+    lane: Lane
+    """What a read touches: see there."""
 
     @property
     def usage(self) -> UsageInfo | None:
@@ -316,7 +323,7 @@ class Reply(Protocol):
 
     def arrival(self) -> Awaitable[None] | None:
         """Done when there is more to say; decoding is done before the reader wakes, so that a read costs one change of
-        tasks and no chain of coroutines. `None` where `chunks` has to be asked.
+        tasks and no chain of coroutines. `None` where `chunks` has to be asked. A single chunk may be in the `lane`.
 
         What is raised where one waits for it is to be told to `lost`.
         """
@@ -327,17 +334,22 @@ class Reply(Protocol):
         ...
 
     def lost(self, error: BaseException) -> bool:
-        """Whether what ended the wait for an `arrival` is the connection's failure, which `chunks` will raise. Anything
-        else is the reader's, and ends the stream.
+        """Whether what ended the wait for an `arrival` is what `chunks` will raise: the connection's failure, or that
+        this is another event loop. Anything else is the reader's, and ends the stream.
         """
         ...
 
     def push(self, deliver: Callable[[list[LLMResponseChunk]], bool]) -> Awaitable[None] | None:
-        """Give the chunks of each read to `deliver` as they arrive, without waking a task, until it returns false.
+        """Give the chunks of each read to `deliver` as they arrive, without waking a task, until it returns false; a
+        single one may go to the lane's `deliver` instead.
 
         What is returned is done when that has ended: by `deliver`, or because there is something else to say, which
         `chunks` then says. `None` where it cannot be done.
         """
+        ...
+
+    def pause(self) -> None:
+        """What arrives is given to nobody any more, but kept."""
         ...
 
     def on_close(self, callback: Callable[[], None]) -> None:

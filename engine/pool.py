@@ -15,7 +15,7 @@ import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
-from .connection import ConnectionProtocol
+from .connection import BufferedConnection, ConnectionProtocol
 from .failures import FOREIGN
 from .timers import Watch, Watchdog
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from aiohttp.connector import Connection
     from aiohttp.tracing import Trace
 
+READ_BYTES = 64 * 1024  # of one read
 LINGER = 0.05  # seconds between the terminal mark and the end of the body; 3 to 20 ms were measured
 
 
@@ -82,7 +83,7 @@ class Connector(aiohttp.TCPConnector):
 
     def __init__(self, linger: Linger, watchdog: Watchdog) -> None:
         super().__init__(limit=0)
-        self._factory = partial(_new_protocol, self._loop, watchdog)
+        self._factory = partial(_new_protocol, self._loop, watchdog, read_memory(self._loop))
         self._linger = linger
         self._keys: dict[URL, ConnectionKey] = {}  # of origins that there has been a connection to
 
@@ -100,5 +101,10 @@ class Connector(aiohttp.TCPConnector):
         return None if key is None else await self._get(key, [])
 
 
-def _new_protocol(loop: asyncio.AbstractEventLoop, watchdog: Watchdog) -> ResponseHandler:
-    return ConnectionProtocol(loop, watchdog)
+def read_memory(loop: asyncio.AbstractEventLoop) -> memoryview | None:
+    """What the connections of a pool read into. `None` on loops that have memory of their own for it, as uvloop."""
+    return memoryview(bytearray(READ_BYTES)) if isinstance(loop, asyncio.SelectorEventLoop) else None
+
+
+def _new_protocol(loop: asyncio.AbstractEventLoop, watchdog: Watchdog, memory: memoryview | None) -> ResponseHandler:
+    return ConnectionProtocol(loop, watchdog) if memory is None else BufferedConnection(loop, watchdog, memory)

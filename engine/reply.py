@@ -29,6 +29,7 @@ from .errors import (
 from .exchange import Exchange, StreamDecoder
 from .failures import FOREIGN, translate
 from .hints import retry_hints
+from .lane import Deliver, Lane
 from .pool import Linger
 from .timers import NEVER, Watch, Watchdog, weakly
 from .types import Attempt, LLMResponseChunk, TextChunk, UsageInfo
@@ -38,9 +39,6 @@ from .verdict import Answer, plain_headers
 LARGE_READ_BYTES = 64 * 1024  # a network read has no more; decoding it takes a few milliseconds
 
 _OURS = (ClockError, EngineStateError, StreamTruncatedError, TransportError)  # what the gateway has not told
-
-Deliver = Callable[[list[LLMResponseChunk]], bool]
-"""Takes the chunks of a read. Says whether it wants more."""
 
 
 class TransportReply:
@@ -67,10 +65,9 @@ class TransportReply:
         replies: WeakSet[TransportReply],
         max_body_bytes: int,
     ) -> None:
-        # What a read touches comes first, so that it lies together: with thousands of streams none of it is in the
-        # processor's cache when the next event of a stream comes.
         self._loop = watchdog.loop
-        self._time = watchdog.loop.time
+        self.lane = Lane(watchdog.loop, exchange.context.clock)
+        self._time = watchdog.time
         now = self._time()
         self._content = response.content
         self._decoder: StreamDecoder | None = None
@@ -78,14 +75,8 @@ class TransportReply:
         self._failure: ModelEngineError | None = None
         self._is_over = False
         self._has_output = False
-        self._pushed: asyncio.Future[None] | None = None  # while what arrives is decoded where it arrives
-        self._deliver: Deliver | None = None  # whom it is given to then; `None` keeps it for `chunks`
+        self._deliver: Deliver | None = None  # whom what arrives is given to; `None` keeps it for `chunks`
         self._is_arriving = False
-        self._waiting_since: float | None = None
-        self._paused_at = now
-        self._progress_mark = now  # moved on by content, and by the time the reader took between two reads
-        self.reads = 0
-        self.bytes = 0
         self._read_size = 0  # bytes of the last read
         self.attempt = attempt
         self._linger = linger
@@ -196,27 +187,37 @@ class TransportReply:
                 raise copied(self._failure)
             if self._is_over:
                 return []
-            if (arrival := self.arrival()) is None:
+            if (body := self._listenable()) is None:
                 await self._advance()
                 continue
+            self.lane.close()
             try:
-                await arrival
+                await self._listen(body, None)
             except BaseException as error:
                 if not self.lost(error):
                     raise
         return self.arrived()
 
     def arrival(self) -> asyncio.Future[None] | None:
+        if (body := self._listenable()) is None:
+            return None
+        self._open_lane()
+        return self._listen(body, None)
+
+    def _listenable(self) -> Body | None:
+        """The body, where the next read can be decoded in the callback that brings it, and has not come yet."""
         body = self._content
         if type(body) is not Body or self._ready or self._is_over or self._failure is not None or body.has_more:
             return None
-        return self._listen(body, None) if asyncio.get_running_loop() is self._loop else None
+        return body if asyncio.get_running_loop() is self._loop else None
 
     def arrived(self) -> list[LLMResponseChunk]:
         chunks, self._ready = self._ready, []
         return chunks
 
     def lost(self, error: BaseException) -> bool:
+        if asyncio.get_running_loop() is not self._loop:
+            return True
         if not isinstance(
             error, (OSError, asyncio.TimeoutError, aiohttp.ClientError)
         ):  # the decoder raises none of them
@@ -241,43 +242,59 @@ class TransportReply:
         pushed = self._listen(body, deliver)
         pushed.add_done_callback(self._push_cancelled)
         self._arrived()
+        self._open_lane()
         return pushed
+
+    def pause(self) -> None:
+        self.lane.deliver = None
+        self._stop_listening()
 
     def _listen(self, body: Body, deliver: Deliver | None) -> asyncio.Future[None]:
         """Decode what arrives where it arrives, until the future is done."""
         self._deliver = deliver
-        self._pushed = pushed = self._loop.create_future()
-        self._waiting_since = now = self._time()
-        self._progress_mark += now - self._paused_at
         body.listen(self._arrived)
-        return pushed
+        return self.lane.wait()
+
+    def _open_lane(self) -> None:
+        """Have the next read take the short way, where it may be like those before it."""
+        lane, body, decoder = self.lane, self._content, self._decoder
+        if lane.is_open or decoder is None or self._is_over or type(body) is not Body:
+            return
+        if body.has_more or not body.is_between_chunks or "content-encoding" in self._response.headers:
+            return
+        if (pattern := decoder.pattern) is not None:
+            lane.open(pattern)
+            body.attach(lane)
 
     def _arrived(self) -> None:
         """Something came while somebody waits for it: chunks are delivered, or kept for `chunks`."""
         body = self._content
-        if self._is_arriving or self._pushed is None or not isinstance(body, Body):
-            return  # taking what is there has had the parser go on; or it came after the end
+        lane = self.lane
+        if self._is_arriving or lane.waiter is None or not isinstance(body, Body):
+            return  # taking what is there has had the parser go on; or nobody waits
         self._is_arriving = True
         try:
             data = body.take()
             if data is not None:
-                self._waiting_since = self._paused_at = self._time()
+                lane.waiting_since = lane.paused_at = self._time()
                 self._read_size = len(data)
                 self._take(data)
                 if self._ready and self._deliver is not None:
                     chunks, self._ready = self._ready, []
                     if not self._deliver(chunks):
-                        self._stop_push()
+                        lane.wake()
                 if self._ready or self._is_over or self._failure is not None:
-                    self._stop_push()
+                    lane.wake()
+                elif self._deliver is not None:
+                    self._open_lane()
             elif body.exception() is not None:
-                self._stop_push()
+                lane.wake()
         except Exception as error:
-            self._stop_push(error)
+            lane.fail(error)
             self._break_off(error)
         finally:
             self._is_arriving = False
-        if self._pushed is not None and body.has_more:  # in a later turn: a read may inflate a thousandfold
+        if lane.waiter is not None and body.has_more:  # in a later turn: a read may inflate a thousandfold
             self._loop.call_soon(self._arrived)
 
     def _push_cancelled(self, pushed: asyncio.Future[None]) -> None:
@@ -285,19 +302,12 @@ class TransportReply:
         if pushed.cancelled():
             self._break_off(asyncio.CancelledError())
 
-    def _stop_push(self, error: Exception | None = None) -> None:
-        pushed, self._pushed = self._pushed, None
-        if pushed is None:
-            return
-        self._deliver = self._waiting_since = None
+    def _stop_listening(self) -> None:
+        """End the wait of whoever waits. What arrives from now on is kept."""
+        self._deliver = None
+        self.lane.wake()
         if isinstance(self._content, Body):
-            self._content.listen(None)
-        if pushed.done():
-            return
-        if error is None:
-            pushed.set_result(None)
-        else:
-            pushed.set_exception(error)
+            self._content.detach(self._arrived, self.lane)
 
     async def _advance(self) -> None:
         """Read once from the stream, and decode what came."""
@@ -349,8 +359,8 @@ class TransportReply:
 
     def _count(self, data: bytes) -> None:
         """Count bytes of a unary answer, within their bound."""
-        self.bytes += len(data)
-        if self.bytes > (bound := self._max_body_bytes):
+        self.lane.bytes += len(data)
+        if self.lane.bytes > (bound := self._max_body_bytes):
             raise ResponseTooLargeError(f"the body is larger than the {bound} bytes that are allowed for it")
 
     async def _read(self) -> bytes:
@@ -359,9 +369,9 @@ class TransportReply:
         """
         if self._read_size > LARGE_READ_BYTES:
             await asyncio.sleep(0)  # what is buffered is given out without a wait, and a read inflates a thousandfold
-        now = self._time()
-        self._progress_mark += now - self._paused_at
-        self._waiting_since = now
+        lane, now = self.lane, self._time()
+        lane.progress_mark += now - lane.paused_at
+        lane.waiting_since = now
         try:
             data = bytes(await self._content.readany())
             self._read_size = len(data)
@@ -370,8 +380,8 @@ class TransportReply:
             failure = translate(foreign, self._phase)
             foreign.__traceback__ = None  # the body keeps its exception, whose frames would keep this reply
         finally:
-            self._waiting_since = None
-            self._paused_at = self._time()
+            lane.waiting_since = None
+            lane.paused_at = self._time()
         if self._is_over:
             return b""  # ended from outside
         # Outside of the except block, so that aiohttp's exception is not kept as context.
@@ -388,20 +398,21 @@ class TransportReply:
 
     def _take(self, data: bytes) -> None:
         """Decode a read of the stream; ``b""`` is its end."""
+        self.lane.close()
         decoder = self._decoder or self._new_decoder()
         if decoder is None:
             return
         if data and self._failure is None:
-            self.bytes += len(data)
+            self.lane.bytes += len(data)
             chunks = decoder.feed(data)
         else:
             chunks = self._last_of(decoder, data)
         if chunks:
-            self.reads += 1
+            self.lane.reads += 1
             self._ready = self._ready + chunks if self._ready else chunks
             if type(chunks[0]) is TextChunk or any(chunk.has_content for chunk in chunks):
                 self._has_output = True
-                self._progress_mark = self._paused_at
+                self.lane.progress_mark = self.lane.paused_at
             elif not self._has_output:
                 self._has_output = any(chunk.is_meaningful for chunk in chunks)  # a finish reason is no progress
         if decoder.governance is not None:
@@ -413,7 +424,7 @@ class TransportReply:
         """Decode the end of the body, or what had arrived before the stream failed."""
         chunks: list[LLMResponseChunk] = []
         if data:
-            self.bytes += len(data)
+            self.lane.bytes += len(data)
             chunks = decoder.feed(data)
         elif self._failure is None:
             chunks = decoder.close()
@@ -483,7 +494,8 @@ class TransportReply:
         self._is_over = True
         if self._watch is not None:
             self._watch.stop()
-        self._stop_push()
+        self.lane.close()
+        self._stop_listening()
         self._replies.discard(self)
         self.attempt.ended = self._exchange.context.clock.monotonic()
         callbacks, self._close_callbacks = self._close_callbacks, []
@@ -492,19 +504,19 @@ class TransportReply:
 
     def _limits(self) -> list[tuple[float, Callable[[], ModelEngineError]]]:
         """The times at which a clock runs out, as things stand. Silence counts only while somebody waits for bytes."""
-        timeouts = self._exchange.context.timeouts
+        timeouts, lane = self._exchange.context.timeouts, self.lane
         limits: list[tuple[float, Callable[[], ModelEngineError]]] = [(self._deadline, self._deadline_error)]
-        if self._waiting_since is not None:
+        if lane.waiting_since is not None:
             is_stream = self._exchange.context.stream
             # A unary answer has no output before its end: both clocks of silence run once it has begun to come.
-            has_begun = self._has_output or (self.bytes > 0 and not is_stream)
+            has_begun = self._has_output or (lane.bytes > 0 and not is_stream)
             until_head = timeouts.until_head(stream=is_stream)
             if has_begun and timeouts.idle is not None:
-                limits.append((self._waiting_since + timeouts.idle, self._idle_error))
+                limits.append((lane.waiting_since + timeouts.idle, self._idle_error))
             if not self._has_output and until_head is not None:
-                limits.append((self._waiting_since + until_head, self._first_event_error))
+                limits.append((lane.waiting_since + until_head, self._first_event_error))
             if is_stream and timeouts.progress is not None:
-                limits.append((self._progress_mark + timeouts.progress, self._progress_error))
+                limits.append((lane.progress_mark + timeouts.progress, self._progress_error))
         return limits
 
     def _check(self, now: float) -> float | None:

@@ -62,9 +62,6 @@ class ChatStream:
         self._last_event: float | None = None
         self._first_content: float | None = None
         self._chunks = 0
-        self._sink: Sink | None = None  # while chunks are pushed to it
-        self._held: Awaitable[Any] | None = None  # what the sink wants awaited before it takes more
-        self._raised: BaseException | None = None  # by the sink
         self._failure: ModelEngineError | None = None
         self._verdict: Verdict | None = None
         self._is_closed = False
@@ -82,7 +79,7 @@ class ChatStream:
     def __repr__(self) -> str:
         state = self._verdict or ("closed" if self._is_closed else "open" if self._reply else "not sent")
         return (
-            f"<ChatStream of {self._context.model!r} at {self._context.target.gateway}: {state}, {self._chunks} chunks>"
+            f"<ChatStream of {self._context.model!r} at {self._context.target.gateway}: {state}, {self._count} chunks>"
         )
 
     def __aiter__(self) -> AsyncIterator[LLMResponseChunk]:
@@ -93,7 +90,7 @@ class ChatStream:
         ready = self._ready
         if not ready:
             # Here and not in a coroutine of its own: each is something more to wake for each token.
-            if (reply := self._steady()) is not None and (arrival := reply.arrival()) is not None:
+            if (arrival := self._arrival()) is not None and (reply := self._reply) is not None:
                 self._is_reading = True
                 try:
                     await arrival
@@ -103,17 +100,31 @@ class ChatStream:
                         raise
                 finally:
                     self._is_reading = False
-                if not self._is_closed and (ready := reply.arrived()):
-                    self._note(ready)
+                if not self._is_closed:
+                    lane = reply.lane
+                    if (chunk := lane.chunk) is not None:
+                        lane.chunk = None
+                        return chunk
+                    if ready := reply.arrived():
+                        self._note(ready)
             if not ready and not (ready := await self._read()):
                 raise StopAsyncIteration
             ready.reverse()
             self._ready = ready
         return ready.pop()
 
-    def _steady(self) -> Reply | None:
-        """The reply, when nothing but its next read is waited for."""
-        return None if self._is_reading or self._is_closed else self._reply
+    @property
+    def _count(self) -> int:
+        """Chunks that have come."""
+        return self._chunks + (self._reply.lane.chunks if self._reply is not None else 0)
+
+    def _arrival(self) -> Awaitable[None] | None:
+        """What to wait for, when it is nothing but the next read."""
+        reply = self._reply
+        if reply is None or self._is_reading or self._is_closed:
+            return None
+        lane = reply.lane
+        return lane.wait() if lane.is_open else reply.arrival()
 
     def batches(self) -> AsyncIterator[list[LLMResponseChunk]]:
         """The chunks as lists, one for each socket read that gave any: the cheapest way to go through a stream."""
@@ -158,33 +169,27 @@ class ChatStream:
 
     async def _pushed(self, reply: Reply, sink: Sink) -> None:
         """Have chunks pushed until there is something else to do."""
-        self._sink = sink
+        outlet = _Outlet(sink)
+
+        def deliver(chunks: list[LLMResponseChunk]) -> bool:
+            self._note(chunks)
+            return outlet.give(chunks)
+
         self._is_reading = True
         try:
-            while (pushed := reply.push(self._deliver)) is not None:
+            reply.lane.deliver = outlet.give
+            while (pushed := reply.push(deliver)) is not None:
                 await pushed
-                if (raised := self._raised) is not None:
-                    self._raised = None
+                if (raised := outlet.raised) is not None:
+                    outlet.raised = None
                     raise raised
-                if self._held is None:
+                if outlet.held is None:
                     break
-                held, self._held = self._held, None
+                held, outlet.held = outlet.held, None
                 await held
         finally:
+            reply.pause()
             self._is_reading = False
-            self._sink = None
-
-    def _deliver(self, chunks: list[LLMResponseChunk]) -> bool:
-        """Give chunks to the sink. Returns whether it takes more at once."""
-        if self._sink is None:
-            return False
-        self._note(chunks)
-        try:
-            self._held = self._sink(chunks)
-        except BaseException as error:  # kept here: the read may have ended the stream, and with it the push
-            self._raised = error
-            return False
-        return self._held is None
 
     async def response(self) -> LLMResponse:
         """The whole answer. Reads what has not been read yet.
@@ -194,10 +199,12 @@ class ChatStream:
             ModelEngineError: The stream failed; ``error.partial`` is what had arrived.
         """
         self._is_claimed = True
-        self._ready = []  # accumulated already
-        while await self._read():
-            pass
-        return self.partial
+        try:
+            while True:
+                self._ready = []  # accumulated already
+                await self.__anext__()
+        except StopAsyncIteration:
+            return self.partial
 
     async def aclose(self) -> None:
         """Leave the stream and give its connection back. Twice is harmless."""
@@ -240,6 +247,8 @@ class ChatStream:
     def summary(self) -> StreamSummary:
         """What the stream was; while it runs, what it is so far."""
         context, accumulator, reply = self._context, self._accumulator, self._reply
+        lane = reply.lane if reply is not None else None
+        moments = [self._last_event, lane.last if lane is not None else None]
         replayed = context.governance is not None and context.governance.replayed
         return StreamSummary(
             verdict=self._verdict,
@@ -248,10 +257,10 @@ class ChatStream:
             started=context.started if self._was_sent else None,
             first_event=self._first_event,
             first_content=self._first_content,
-            last_event=self._last_event,
-            chunks=self._chunks,
-            reads=reply.reads if reply is not None else 0,
-            bytes=reply.bytes if reply is not None else 0,
+            last_event=max((moment for moment in moments if moment is not None), default=None),
+            chunks=self._count,
+            reads=lane.reads if lane is not None else 0,
+            bytes=lane.bytes if lane is not None else 0,
             usage=accumulator.usage,
             usage_provenance="absent" if accumulator.usage is None else "replayed" if replayed else "reported",
             finish_reason=accumulator.finish_reason,
@@ -285,7 +294,8 @@ class ChatStream:
             try:
                 if self._reply is None:
                     self._was_sent = True
-                    self._reply = await self._open_reply()
+                    self._adopt(await self._open_reply())
+                assert self._reply is not None
                 chunks = await self._reply.chunks()
             except ModelEngineError as error:
                 broken = error
@@ -329,12 +339,21 @@ class ChatStream:
 
     async def _restart(self, broken: ModelEngineError) -> list[LLMResponseChunk]:
         """Have the answer sent from its beginning. The partial one is kept until the new one is there."""
+        if self._reply is not None:
+            self._chunks += self._reply.lane.chunks
         self._reply = None
         self._context.broken = broken
-        self._reply = await self._open_reply()
+        reply = await self._open_reply()
         self._accumulator = Accumulator()
+        self._adopt(reply)
         self._restarts += 1
         return [LLMResponseChunk(restart=self._restarts)]
+
+    def _adopt(self, reply: Reply) -> None:
+        """Read this reply from now on."""
+        self._reply, lane = reply, reply.lane
+        lane.accumulator = self._accumulator
+        lane.has_content = self._first_content is not None
 
     def _note(self, chunks: list[LLMResponseChunk]) -> None:
         self._last_event = now = self._now()
@@ -345,6 +364,8 @@ class ChatStream:
                 self._first_event = now
             if any(chunk.delta_content for chunk in chunks):
                 self._first_content = now
+                if self._reply is not None:
+                    self._reply.lane.has_content = True
 
     def _fail(self, error: ModelEngineError) -> None:
         self._verdict = "truncated" if isinstance(error, StreamTruncatedError) else "errored"
@@ -375,6 +396,26 @@ class ChatStream:
             self._interrupt(self._context, StreamConsumedError("the stream was closed while it was being opened"))
 
 
+class _Outlet:
+    """Where pushed chunks go."""
+
+    __slots__ = ("_sink", "held", "raised")
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+        self.held: Awaitable[Any] | None = None  # what the sink wants awaited before it takes more
+        self.raised: BaseException | None = None  # by the sink
+
+    def give(self, chunks: list[LLMResponseChunk]) -> bool:
+        """Whether it takes more at once."""
+        try:
+            self.held = self._sink(chunks)
+        except BaseException as error:  # kept here: the read may have ended the stream, and with it the push
+            self.raised = error
+            return False
+        return self.held is None
+
+
 def _is_break(error: ModelEngineError) -> bool:
     """Whether an answer that had begun was broken off, and not taken back."""
     return error.phase == "after_output" and not isinstance(error, (PolicyBlockedError, EngineStateError))
@@ -390,10 +431,11 @@ class _Batches:
         return self
 
     async def __anext__(self) -> list[LLMResponseChunk]:
-        chunks: list[Any] = self._stream._ready[::-1] or await self._stream._read()
-        self._stream._ready = []
-        if not chunks:
-            raise StopAsyncIteration
+        stream = self._stream
+        first = await stream.__anext__()
+        chunks, stream._ready = stream._ready, []
+        chunks.append(first)
+        chunks.reverse()
         return chunks
 
 

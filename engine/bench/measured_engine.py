@@ -18,10 +18,11 @@ from penstock.middleware.auth import Auth
 from penstock.middleware.classify import Classify
 from penstock.middleware.stack import compose
 
-from ..connection import ConnectionProtocol
+from ..connection import BufferedConnection, ConnectionProtocol
 from ..exchange import StreamDecoder
 from ..gateways import Request
 from ..model_engine import CallOptions, ModelEngine, PreparedCall, encode_body, to_messages
+from ..pool import read_memory
 from ..session import OwnSession
 from ..stream import ChatStream
 from ..timers import Watchdog
@@ -126,11 +127,16 @@ class _MeasuredTransport(Transport):
         assert self._opened is not None
         session = self._opened.session
         assert isinstance(session, OwnSession)
-        session.connector._factory = partial(self._new_connection, asyncio.get_running_loop(), self._opened.watchdog)
+        loop = asyncio.get_running_loop()
+        session.connector._factory = partial(self._new_connection, loop, self._opened.watchdog, read_memory(loop))
         self.connections = 0
 
-    def _new_connection(self, loop: asyncio.AbstractEventLoop, watchdog: Watchdog) -> ResponseHandler:
-        return _MeasuredConnection(loop, watchdog, self)
+    def _new_connection(
+        self, loop: asyncio.AbstractEventLoop, watchdog: Watchdog, memory: memoryview | None
+    ) -> ResponseHandler:
+        if memory is None:
+            return _MeasuredConnection(self, loop, watchdog)
+        return _MeasuredBufferedConnection(self, loop, watchdog, memory)
 
 
 class _MeasuredConnection(ConnectionProtocol):
@@ -140,8 +146,8 @@ class _MeasuredConnection(ConnectionProtocol):
     request, before the task that asked for it runs again.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, watchdog: Watchdog, transport: _MeasuredTransport) -> None:
-        super().__init__(loop, watchdog)
+    def __init__(self, transport: _MeasuredTransport, loop: asyncio.AbstractEventLoop, *rest: Any) -> None:
+        super().__init__(loop, *rest)
         self._counted_by = transport
         self._meter: Meter | None = None
 
@@ -163,3 +169,7 @@ class _MeasuredConnection(ConnectionProtocol):
             if not meter.head:
                 meter.head = now
         super().data_received(data)
+
+
+class _MeasuredBufferedConnection(_MeasuredConnection, BufferedConnection):
+    """The same, on a loop that reads into memory that it is given."""

@@ -8,7 +8,7 @@ all errors here, and carry the text that had come.
 from __future__ import annotations
 
 import re
-from typing import Any, TypedDict, cast
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from ..errors import (
     Advice,
@@ -24,6 +24,9 @@ from ..exchange import StreamDecoder
 from ..types import Governance, LLMResponseChunk, UsageInfo
 from ..verdict import Answer, Complaint, snippet
 from .openai import OpenAICompatibleGateway
+
+if TYPE_CHECKING:
+    from ..event_decoder import Pattern
 
 
 class Violation(TypedDict, total=False):
@@ -101,6 +104,10 @@ class _FilteredStream:
     @property
     def usage(self) -> UsageInfo | None:
         return self._decoder.usage
+
+    @property
+    def pattern(self) -> Pattern | None:
+        return self._decoder.pattern  # it has no finish reason
 
     def feed(self, data: bytes) -> list[LLMResponseChunk]:
         chunks = self._decoder.feed(data)

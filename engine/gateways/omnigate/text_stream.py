@@ -30,6 +30,7 @@ class TextDecoder:
         self.finished = False
         self.governance: Governance | None = None
         self.usage: UsageInfo | None = None
+        self.pattern = None
         self._judge = judge
         self._empty = f"the gateway answered HTTP {head.status} with an empty body"
         request_id, model = head.headers.get("x-request-id"), head.headers.get("x-llmgw-model")
