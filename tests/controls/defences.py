@@ -98,6 +98,13 @@ def _with_options(**fixed: Any) -> Callable[[Any], Any]:
     return replacement
 
 
+def _detaching_all(original: Any) -> Any:
+    def detach(body: Any, callback: Any, lane: Any) -> None:
+        body._protocol.on_arrival = body._protocol.lane = None
+
+    return detach
+
+
 def _new_key_each_time(original: Any) -> Any:
     from penstock.middleware.idempotency import HEADER, new_key
 
@@ -250,6 +257,7 @@ def _failing_in_silence(original: Any) -> Any:
 
 
 _TRANSPORT = "engine/test_transport.py::"
+_LANE = "engine/test_lane.py::"
 _RESUME = "engine/batch/test_resume.py::"
 _BATCH = "engine/batch/test_batch.py::"
 _RETRY = "middleware/test_retry.py::"
@@ -400,6 +408,21 @@ DEFENCES: dict[str, Defence] = {
     "headers that frame the body": Defence(
         (_value("penstock.engine.session:_FRAMING", ()),),
         ("engine/test_session.py::test_headers_that_say_how_a_body_is_written_are_left_to_aiohttp",),
+    ),
+    "what comes after the lane was opened is the beginning of a chunk": Defence(
+        (_property("penstock.engine.connection:Body.is_between_chunks", lambda body, is_between: True),),
+        (
+            _LANE + "test_what_looks_like_a_chunk_in_the_middle_of_one_is_none",
+            _LANE + "test_the_size_of_a_chunk_may_be_cut_in_two",
+        ),
+    ),
+    "no lane beside the long way": Defence(
+        (_returns("penstock.engine.lane:Lane.close", None),),
+        (_LANE + "test_a_lost_connection_is_told",),
+    ),
+    "a reply leaves the connection of another alone": Defence(
+        (Removal("penstock.engine.connection:Body.detach", _detaching_all),),
+        (_LANE + "test_a_late_reader_does_not_disturb_who_has_the_connection_now",),
     ),
     "a stream needs its terminal mark": Defence(
         (_returns("penstock.engine.decode:EventDecoder._end", None),),

@@ -237,6 +237,35 @@ async def test_a_size_that_is_none_is_for_the_parser_to_judge(size: bytes) -> No
     assert taken[0] == taken[1]
 
 
+async def test_what_looks_like_a_chunk_in_the_middle_of_one_is_none() -> None:
+    """The payload of one chunk has in it what would be a chunk by itself, in a write of its own."""
+    good, inner = [text(word) for word in WORDS], text("inner")
+    outer = payload_of(text("outer")) + b"\r\n" + inner
+    whole = chunk(outer)
+    begun = len(whole) - len(inner) - 2
+    parts = [*good, whole[:begun], inner, b"\r\n" + text("after"), DONE + END]
+    async with RawServer(Teller(*parts)) as server:
+        chunks, error, facts, _, taken = await outcome(server.url, "async for")
+    assert (text_of(chunks), error, taken > 6) == ("".join(WORDS) + "outerinnerafter", None, True)
+    assert facts[2] == sum(len(payload_of(part)) for part in (*good, whole, text("after"), DONE))
+
+
+async def test_the_size_of_a_chunk_may_be_cut_in_two() -> None:
+    """What is left of it, and what follows, would be a chunk by itself."""
+    good = [text(word) for word in WORDS]
+    inner = text("inner")
+    size = int(inner[: inner.find(b"\r\n")], 16)
+    outer = payload_of(inner) + b"\r\n"
+    outer += b":" * (0x100 + size - len(outer) - 2) + b"\n\n"
+    whole = b"1%x\r\n%b\r\n" % (size, outer)
+    left = whole[1 : len(inner) + 1]
+    assert left == inner
+    parts = [*good[:-1], good[-1] + b"1", left, whole[1 + len(left) :], text("after"), DONE + END]
+    async with RawServer(Teller(*parts)) as server:
+        chunks, error, _, _, taken = await outcome(server.url, "async for")
+    assert (text_of(chunks), error, taken > 6) == ("".join(WORDS) + "innerafter", None, True)
+
+
 # Clocks, ends and errors
 
 
@@ -356,12 +385,17 @@ async def test_a_late_reader_does_not_disturb_who_has_the_connection_now() -> No
 
     async def talk(connection: Connection) -> None:
         await connection.request()
-        await connection.send(STREAM_HEAD, *map(text, WORDS), text("", "stop"), DONE, END)
+        await connection.send(STREAM_HEAD, *map(text, WORDS[:6]))
+        await is_begun.wait()
+        await connection.send(*map(text, WORDS[6:]), text("", "stop"), DONE, END)
         await Teller(*map(text, WORDS), text("", "stop"), DONE + END, apart=0.01)(connection)
 
+    is_begun = asyncio.Event()
     async with RawServer(talk) as server, ModelEngine("m", base_url=server.url) as engine:
         first = engine.stream_call("Hi")
         await anext(first)
+        is_begun.set()
+        await until(lambda: first._reply is not None and first._reply.content.is_eof())
         second = engine.stream_call("Hi", timeout=5)
         chunks: Chunks = []
         task = asyncio.ensure_future(second.pump(chunks.extend))
