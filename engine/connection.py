@@ -94,7 +94,8 @@ class Body(aiohttp.StreamReader):
 
     def listen(self, callback: Callable[[], None]) -> None:
         """Call back in the turn of the loop in which bytes or the end of the body arrive."""
-        self._own_protocol.on_arrival = callback
+        if not self._eof:  # else nothing comes any more, and the connection may serve another request
+            self._own_protocol.on_arrival = callback
 
     def attach(self, lane: Lane) -> None:
         """Offer what comes from now on to a lane first."""
@@ -141,7 +142,7 @@ class ConnectionProtocol(ResponseHandler):
         self._write_watch: Watch | None = None
         self._write_failure: WriteTimeoutError | None = None
         self._unwritten = 0  # bytes, when the watch was last asked
-        self.chunks_end = -1  # where in the body the last transfer chunk ended
+        self.chunks_end = -1  # where in the body the last transfer chunk ended, of those that the last read has ended
         self.ends_event = False  # the last read ended with an event, and the end of a transfer chunk
         self.lane: Lane | None = None  # is asked first
 
@@ -168,6 +169,7 @@ class ConnectionProtocol(ResponseHandler):
     def data_received(self, data: bytes) -> None:
         if (lane := self.lane) is not None and lane.take(data):
             return
+        self.chunks_end = -1  # the parser may keep all of it, after it was paused
         self.ends_event = data.endswith(b"\n\n\r\n")
         super().data_received(data)
         if self.on_arrival is not None:

@@ -216,7 +216,7 @@ class TransportReply:
         return chunks
 
     def lost(self, error: BaseException) -> bool:
-        if asyncio.get_running_loop() is not self._loop:
+        if isinstance(error, RuntimeError) and asyncio.get_running_loop() is not self._loop:
             return True
         if not isinstance(
             error, (OSError, asyncio.TimeoutError, aiohttp.ClientError)

@@ -118,6 +118,12 @@ class ChatStream:
         """Chunks that have come."""
         return self._chunks + (self._reply.lane.chunks if self._reply is not None else 0)
 
+    @property
+    def _latest(self) -> float | None:
+        """When the last of them came, by the clock of the call. `None` before."""
+        moments = (self._last_event, self._reply.lane.last if self._reply is not None else None)
+        return max((moment for moment in moments if moment is not None), default=None)
+
     def _arrival(self) -> Awaitable[None] | None:
         """What to wait for, when it is nothing but the next read."""
         reply = self._reply
@@ -248,7 +254,6 @@ class ChatStream:
         """What the stream was; while it runs, what it is so far."""
         context, accumulator, reply = self._context, self._accumulator, self._reply
         lane = reply.lane if reply is not None else None
-        moments = [self._last_event, lane.last if lane is not None else None]
         replayed = context.governance is not None and context.governance.replayed
         return StreamSummary(
             verdict=self._verdict,
@@ -257,7 +262,7 @@ class ChatStream:
             started=context.started if self._was_sent else None,
             first_event=self._first_event,
             first_content=self._first_content,
-            last_event=max((moment for moment in moments if moment is not None), default=None),
+            last_event=self._latest,
             chunks=self._count,
             reads=lane.reads if lane is not None else 0,
             bytes=lane.bytes if lane is not None else 0,
@@ -339,8 +344,7 @@ class ChatStream:
 
     async def _restart(self, broken: ModelEngineError) -> list[LLMResponseChunk]:
         """Have the answer sent from its beginning. The partial one is kept until the new one is there."""
-        if self._reply is not None:
-            self._chunks += self._reply.lane.chunks
+        self._chunks, self._last_event = self._count, self._latest
         self._reply = None
         self._context.broken = broken
         reply = await self._open_reply()

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 import struct
 import zlib
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
+from aiohttp.http_parser import HttpResponseParserPy
 
 from penstock import ChatStream, LLMResponseChunk, ModelEngine, ModelEngineError, Modelgov, Timeouts
 from penstock.engine.connection import BufferedConnection
@@ -48,8 +51,12 @@ class Teller:
     async def __call__(self, connection: Connection) -> None:
         await connection.request()
         await connection.send(STREAM_HEAD)
-        for part in self._parts:
-            await asyncio.sleep(self._apart)
+        await self.tell(connection, *self._parts, apart=self._apart)
+
+    @staticmethod
+    async def tell(connection: Connection, *parts: bytes, apart: float) -> None:
+        for part in parts:
+            await asyncio.sleep(apart)
             await connection.send(part)
 
 
@@ -357,6 +364,41 @@ async def test_a_wait_on_the_short_way_is_ended_like_any(how: str) -> None:
         assert not stream._reply.lane.is_open
 
 
+def test_a_wait_is_ended_where_no_loop_runs() -> None:
+    """As by the garbage collector, of a task that was never ended."""
+    gone = asyncio.Event()
+
+    async def talk(connection: Connection) -> None:
+        await Teller(*map(text, WORDS))(connection)
+        await connection.until_gone()
+        gone.set()
+
+    async def begin() -> Any:
+        await server.__aenter__()
+        engine = await ModelEngine("m", base_url=server.url).__aenter__()
+        stream = await opened(engine)
+        while stream.partial.content != "".join(WORDS):
+            await anext(stream)
+        waiting = stream.__anext__()
+        waiting.send(None)
+        return engine, stream, waiting
+
+    async def end() -> None:
+        await asyncio.wait_for(gone.wait(), 5)
+        await engine.__aexit__(None, None, None)
+        await server.__aexit__(None, None, None)
+
+    server, loop = RawServer(talk), asyncio.new_event_loop()
+    try:
+        engine, stream, waiting = loop.run_until_complete(begin())
+        assert stream._reply.lane.is_open
+        waiting.close()
+        loop.run_until_complete(end())
+        assert not stream._reply.lane.is_open
+    finally:
+        loop.close()
+
+
 @pytest.mark.parametrize("is_late", [False, True], ids=["to who waits", "to who comes later"])
 async def test_a_lost_connection_is_told(is_late: bool) -> None:
     async def talk(connection: Connection) -> None:
@@ -378,6 +420,21 @@ async def test_a_lost_connection_is_told(is_late: bool) -> None:
             await asyncio.sleep(0.05)
         _, error = await asyncio.wait_for(drained(stream), 5)
     assert (type(error), stream.partial.content) == (StreamTruncatedError, "".join(WORDS))
+
+
+async def test_the_last_event_stays_the_last_when_no_restart_succeeds() -> None:
+    async def talk(connection: Connection) -> None:
+        if connection.number == 1:
+            await Teller(*map(text, WORDS), apart=0.01)(connection)
+        connection.reset()
+
+    async with RawServer(talk) as server, ModelEngine("m", base_url=server.url) as engine:
+        stream = engine.stream_call("Hi", on_break="restart")
+        while stream.partial.content != "".join(WORDS):
+            await anext(stream)
+        last = stream.summary.last_event
+        await failure(anext(stream))
+    assert (stream.summary.chunks, stream.summary.last_event) == (len(WORDS), last)
 
 
 async def test_a_late_reader_does_not_disturb_who_has_the_connection_now() -> None:
@@ -405,6 +462,69 @@ async def test_a_late_reader_does_not_disturb_who_has_the_connection_now() -> No
         assert (server.connections, error, text_of(chunks)) == (1, None, "".join(WORDS))
         assert second._reply is not None
         assert second._reply.lane.chunks > 6
+
+
+async def test_a_late_push_does_not_either() -> None:
+    """The sink of the first stream was busy until the second had its connection."""
+
+    async def talk(connection: Connection) -> None:
+        await connection.request()
+        await connection.send(STREAM_HEAD, text("a"))
+        await is_held.wait()
+        await connection.send(*map(text, WORDS), text("", "stop"), DONE, END)
+        await Teller(*map(text, WORDS), text("", "stop"), DONE + END, apart=0.01)(connection)
+
+    is_held, is_free = asyncio.Event(), asyncio.Event()
+
+    def hold(chunks: Chunks) -> Any:
+        is_held.set()
+        return is_free.wait()
+
+    async with RawServer(talk) as server, ModelEngine("m", base_url=server.url) as engine:
+        first = engine.stream_call("Hi")
+        pumped = asyncio.ensure_future(first.pump(hold))
+        await until(lambda: first._reply is not None and first._reply.content.is_eof())
+        second = await opened(engine)
+        is_free.set()
+        _, error = await asyncio.wait_for(drained(second), 5)
+        await pumped
+    assert (server.connections, error) == (1, None)
+    assert (first.partial.content, second.partial.content) == ("a" + "".join(WORDS), "".join(WORDS))
+
+
+async def test_nothing_overtakes_what_a_paused_parser_keeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The parser that aiohttp has in Python keeps the first read after a pause that came with the end of a read."""
+
+    async def talk(connection: Connection) -> None:
+        await Teller(*map(text, WORDS))(connection)
+        await is_read.wait()
+        body = stream._reply.content  # type: ignore[union-attr]
+        part = text("x" * 7000)
+        size = len(payload_of(part))
+        for count in itertools.count(1):
+            await connection.send(part)
+            await until(partial(lambda count: body._size == count * size, count))
+            if body._protocol._reading_paused:
+                break
+        is_full.set()
+        await goes_on.wait()
+        await Teller.tell(connection, *map(text, "abcdef"), text("", "stop"), DONE + END, apart=0.02)
+
+    monkeypatch.setattr("aiohttp.client_proto.HttpResponseParser", HttpResponseParserPy)
+    is_read, is_full, goes_on = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    async with RawServer(talk) as server, ModelEngine("m", base_url=server.url) as engine:
+        stream = await opened(engine)
+        while stream.partial.content != "".join(WORDS):
+            await anext(stream)
+        is_read.set()
+        await is_full.wait()
+        assert stream._reply is not None
+        while stream._reply.content.has_more or stream._ready:
+            await anext(stream)
+        goes_on.set()
+        await asyncio.sleep(0.03)  # elsewhere when the next event comes
+        _, error = await drained(stream)
+    assert (error, stream.partial.content.replace("x", "")) == (None, "".join(WORDS) + "abcdef")
 
 
 async def test_a_compressed_body_goes_the_long_way() -> None:
