@@ -105,16 +105,17 @@ async def lag(
     reading: list[asyncio.Future[Any]] = []
     try:
         await open_in_waves(reading, [partial(read, prompt, taker(opening)) for opening in first], first, open_within)
-        wall, cpu = time.monotonic(), time.process_time()
+        wall, cpu, stolen = time.monotonic(), time.process_time(), stolen_seconds()
         await asyncio.wait_for(asyncio.gather(*reading), end_within)
-        cpu, wall = time.process_time() - cpu, time.monotonic() - wall
+        cpu, wall, stolen = time.process_time() - cpu, time.monotonic() - wall, stolen_seconds() - stolen
     finally:
         await ended(reading)
     if len(lags) != streams * (pieces - 1):
         raise ValueError(f"{len(lags)} events came in the place of {streams * (pieces - 1)}")
     lags.sort()
     median, p99 = lags[len(lags) // 2], lags[len(lags) * 99 // 100]
-    return {"p50_ms": median / 1e6, "p99_ms": p99 / 1e6, "max_ms": lags[-1] / 1e6, "busy": cpu / wall}
+    share = {"busy": cpu / wall, "stolen": stolen / wall}
+    return {"p50_ms": median / 1e6, "p99_ms": p99 / 1e6, "max_ms": lags[-1] / 1e6, **share}
 
 
 async def memory(peer: Peer, reader: str, prompt: str, streams: int, open_within: float) -> dict[str, Any]:
@@ -293,6 +294,15 @@ def waited_seconds() -> float:
         return 0.0
     with open("/proc/self/schedstat") as file:
         return int(file.read().split()[1]) / 1e9
+
+
+def stolen_seconds() -> float:
+    """How long the cores together were taken away by the machine's other guests. 0 where the kernel does not tell."""
+    try:
+        with open("/proc/stat", encoding="ascii") as file:
+            return int(file.readline().split()[8]) / os.sysconf("SC_CLK_TCK")
+    except (OSError, IndexError):
+        return 0.0
 
 
 def peak_bytes() -> int:
