@@ -245,7 +245,9 @@ class BufferedConnection(ConnectionProtocol, asyncio.BufferedProtocol):
         return self._memory
 
     def buffer_updated(self, nbytes: int) -> None:
-        self.data_received(bytes(self._memory[:nbytes]))
+        data = bytes(self._memory[:nbytes])
+        if (lane := self.lane) is None or not lane.take(data):
+            self.data_received(data)
 
 
 def _is_readable(transport: asyncio.Transport | None) -> bool:

@@ -341,7 +341,7 @@ class Reply(Protocol):
 
     def push(self, deliver: Callable[[list[LLMResponseChunk]], bool]) -> Awaitable[None] | None:
         """Give the chunks of each read to `deliver` as they arrive, without waking a task, until it returns false; a
-        single one may go to the lane's `deliver` instead.
+        single one may go to the lane's `sink` instead.
 
         What is returned is done when that has ended: by `deliver`, or because there is something else to say, which
         `chunks` then says. `None` where it cannot be done.

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from json.decoder import scanstring  # type: ignore[attr-defined]
 from typing import TYPE_CHECKING, Any
@@ -31,8 +31,8 @@ _MOST_DIGITS = 6  # of the size of a transfer chunk; what a template reads at on
 
 _new_text, _new_reasoning = TextChunk.__new__, ReasoningChunk.__new__
 
-Deliver = Callable[[list[LLMResponseChunk]], bool]
-"""Takes the chunks of a read. Says whether it wants more."""
+Sink = Callable[[list[LLMResponseChunk]], "Awaitable[Any] | None"]
+"""What takes the chunks of a read; see `ChatStream.pump`."""
 
 
 class Lane:
@@ -45,7 +45,9 @@ class Lane:
     Attributes:
         is_open: Whether the next read may be taken.
         waiter: Who waits for the next read. `None` while nobody does.
-        deliver: What takes chunks while they are pushed, on this way. `None` while the waiter is woken for each.
+        sink: What takes chunks while they are pushed. `None` while the waiter is woken for each.
+        held: What the sink wants awaited before it takes more.
+        raised: By the sink.
         chunk: What was read for the waiter that was woken.
         accumulator: Of the stream that is read. `None` until somebody reads it.
         has_content: Whether a piece of the answer's text has come, and not only of its reasoning.
@@ -76,13 +78,15 @@ class Lane:
         "bytes",
         "chunk",
         "chunks",
-        "deliver",
         "has_content",
+        "held",
         "is_open",
         "last",
         "paused_at",
         "progress_mark",
+        "raised",
         "reads",
+        "sink",
         "waiter",
         "waiting_since",
     )
@@ -105,7 +109,9 @@ class Lane:
         self._clock = None if clock.monotonic is self._time else clock.monotonic  # `None`: one look serves for both
         self.is_open = False
         self.waiter: asyncio.Future[None] | None = None
-        self.deliver: Deliver | None = None
+        self.sink: Sink | None = None
+        self.held: Awaitable[Any] | None = None
+        self.raised: BaseException | None = None
         self.chunk: LLMResponseChunk | None = None
         self.accumulator: Accumulator | None = None
         self.has_content = False
@@ -153,6 +159,17 @@ class Lane:
         self.waiting_since = None
         if waiter is not None and not waiter.done():
             waiter.set_exception(error)
+
+    def give(self, chunks: list[LLMResponseChunk]) -> bool:
+        """Give chunks that came the long way to the sink. Returns whether it takes more at once."""
+        if self.sink is None:
+            return False
+        try:
+            self.held = self.sink(chunks)
+        except BaseException as error:  # kept here: the read may have ended the stream, and with it the push
+            self.raised = error
+            return False
+        return self.held is None
 
     def take(self, data: bytes) -> bool:
         """Give the one event of a read to who waits. Returns whether that was done; else nothing was.
@@ -203,14 +220,19 @@ class Lane:
         self.chunks += 1
         self.bytes += size
         self.is_open = True
-        if (deliver := self.deliver) is None:
+        if (sink := self.sink) is None:
             self.chunk = chunk
             self.waiting_since = self.waiter = None
             waiter.set_result(None)
-        else:
-            self.waiting_since = now
-            if not deliver([chunk]):
-                self.wake()
+            return True
+        self.waiting_since = now
+        try:
+            if (held := sink([chunk])) is None:
+                return True
+            self.held = held
+        except BaseException as error:
+            self.raised = error
+        self.wake()
         return True
 
 

@@ -29,7 +29,7 @@ from .errors import (
 from .exchange import Exchange, StreamDecoder
 from .failures import FOREIGN, translate
 from .hints import retry_hints
-from .lane import Deliver, Lane
+from .lane import Lane
 from .pool import Linger
 from .timers import NEVER, Watch, Watchdog, weakly
 from .types import Attempt, LLMResponseChunk, TextChunk, UsageInfo
@@ -37,6 +37,9 @@ from .usage import usage_of
 from .verdict import Answer, plain_headers
 
 LARGE_READ_BYTES = 64 * 1024  # a network read has no more; decoding it takes a few milliseconds
+
+Deliver = Callable[[list[LLMResponseChunk]], bool]
+"""Takes the chunks of a read. Says whether it wants more."""
 
 _OURS = (ClockError, EngineStateError, StreamTruncatedError, TransportError)  # what the gateway has not told
 
@@ -246,7 +249,7 @@ class TransportReply:
         return pushed
 
     def pause(self) -> None:
-        self.lane.deliver = None
+        self.lane.sink = None
         self._stop_listening()
 
     def _listen(self, body: Body, deliver: Deliver | None) -> asyncio.Future[None]:

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .accumulate import Accumulator
 from .errors import (
@@ -19,6 +19,7 @@ from .errors import (
     copied,
 )
 from .exchange import CallContext, Reply
+from .lane import Sink
 from .types import LLMResponse, LLMResponseChunk, OnBreak, StreamSummary, Verdict
 
 if TYPE_CHECKING:
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
 
 
 _SHOWN_WITH_ERRORS = ("request_id", "gateway_request_id", "model", "provider_metadata", "governance", "attempts")
-
-Sink = Callable[[list[LLMResponseChunk]], "Awaitable[Any] | None"]
-"""What takes the chunks of a read; see `ChatStream.pump`."""
 
 
 class ChatStream:
@@ -126,8 +124,7 @@ class ChatStream:
 
     def _arrival(self) -> Awaitable[None] | None:
         """What to wait for, when it is nothing but the next read."""
-        reply = self._reply
-        if reply is None or self._is_reading or self._is_closed:
+        if (reply := self._reply) is None or self._is_reading or self._is_closed:
             return None
         lane = reply.lane
         return lane.wait() if lane.is_open else reply.arrival()
@@ -175,27 +172,27 @@ class ChatStream:
 
     async def _pushed(self, reply: Reply, sink: Sink) -> None:
         """Have chunks pushed until there is something else to do."""
-        outlet = _Outlet(sink)
-
-        def deliver(chunks: list[LLMResponseChunk]) -> bool:
-            self._note(chunks)
-            return outlet.give(chunks)
-
+        lane = reply.lane
+        lane.sink = sink
         self._is_reading = True
         try:
-            reply.lane.deliver = outlet.give
-            while (pushed := reply.push(deliver)) is not None:
+            while (pushed := reply.push(self._deliver)) is not None:
                 await pushed
-                if (raised := outlet.raised) is not None:
-                    outlet.raised = None
+                if (raised := lane.raised) is not None:
+                    lane.raised = None
                     raise raised
-                if outlet.held is None:
+                if (held := lane.held) is None:
                     break
-                held, outlet.held = outlet.held, None
+                lane.held = None
                 await held
         finally:
             reply.pause()
             self._is_reading = False
+
+    def _deliver(self, chunks: list[LLMResponseChunk]) -> bool:
+        """Give chunks that came the long way to the sink. Returns whether it takes more at once."""
+        self._note(chunks)
+        return self._reply is not None and self._reply.lane.give(chunks)
 
     async def response(self) -> LLMResponse:
         """The whole answer. Reads what has not been read yet.
@@ -398,26 +395,6 @@ class ChatStream:
             self._reply.release()
         elif self._is_reading:
             self._interrupt(self._context, StreamConsumedError("the stream was closed while it was being opened"))
-
-
-class _Outlet:
-    """Where pushed chunks go."""
-
-    __slots__ = ("_sink", "held", "raised")
-
-    def __init__(self, sink: Sink) -> None:
-        self._sink = sink
-        self.held: Awaitable[Any] | None = None  # what the sink wants awaited before it takes more
-        self.raised: BaseException | None = None  # by the sink
-
-    def give(self, chunks: list[LLMResponseChunk]) -> bool:
-        """Whether it takes more at once."""
-        try:
-            self.held = self._sink(chunks)
-        except BaseException as error:  # kept here: the read may have ended the stream, and with it the push
-            self.raised = error
-            return False
-        return self.held is None
 
 
 def _is_break(error: ModelEngineError) -> bool:

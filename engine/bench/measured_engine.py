@@ -173,3 +173,6 @@ class _MeasuredConnection(ConnectionProtocol):
 
 class _MeasuredBufferedConnection(_MeasuredConnection, BufferedConnection):
     """The same, on a loop that reads into memory that it is given."""
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.data_received(bytes(self._memory[:nbytes]))
