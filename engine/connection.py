@@ -124,8 +124,10 @@ class Body(aiohttp.StreamReader):
     begin_http_chunk_receiving = staticmethod(bool)  # type: ignore[assignment]  # does nothing, and is no Python
 
     def end_http_chunk_receiving(self) -> None:
-        self._protocol.chunks_end = self._cursor + self._size  # type: ignore[attr-defined]
-        if len(self._buffer) > _MOST_PIECES:
+        buffer = self._buffer
+        if buffer and buffer[-1].endswith(b"\n\n"):  # the parser in Python tells before the line end after the chunk
+            self._protocol.chunks_end = self._cursor + self._size  # type: ignore[attr-defined]
+        if len(buffer) > _MOST_PIECES:
             self._protocol.pause_reading()
 
 
@@ -142,7 +144,7 @@ class ConnectionProtocol(ResponseHandler):
         self._write_watch: Watch | None = None
         self._write_failure: WriteTimeoutError | None = None
         self._unwritten = 0  # bytes, when the watch was last asked
-        self.chunks_end = -1  # where in the body the last transfer chunk ended, of those that the last read has ended
+        self.chunks_end = -1  # where in the body the last transfer chunk ended with an event, in the last read
         self.ends_event = False  # the last read ended with an event, and the end of a transfer chunk
         self.lane: Lane | None = None  # is asked first
 

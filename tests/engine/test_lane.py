@@ -273,6 +273,16 @@ async def test_the_size_of_a_chunk_may_be_cut_in_two() -> None:
     assert (text_of(chunks), error, taken > 6) == ("".join(WORDS) + "innerafter", None, True)
 
 
+async def test_a_chunk_without_its_line_end_is_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The parser that aiohttp has in Python tells of the end of a chunk before it has seen that line end."""
+    monkeypatch.setattr("aiohttp.client_proto.HttpResponseParser", HttpResponseParserPy)
+    payload = payload_of(text("a")) + b"\r\n"
+    cut = b"%x\r\n%b" % (len(payload), payload)
+    async with RawServer(Teller(*map(text, WORDS[:6]), cut, *map(text, WORDS), DONE + END)) as server:
+        told = await outcome(server.url, "async for")
+    assert (told[0][-1].delta_content, told[1][0]) == ("a", StreamTruncatedError)
+
+
 # Clocks, ends and errors
 
 
