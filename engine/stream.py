@@ -186,6 +186,7 @@ class ChatStream:
                 lane.held = None
                 await held
         finally:
+            raised = None  # it holds this frame
             reply.pause()
             self._is_reading = False
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from penstock import ModelEngine
+from penstock import LLMResponseChunk, ModelEngine
 from penstock.engine.errors import ModelEngineError
 from penstock.engine.exchange import Exchange
 from penstock.testing import Gateway, answer, cut, error_event, fail, reset
@@ -43,3 +43,18 @@ async def test_a_call_leaves_no_cycle(gateway: Gateway, step: Any, streamed: boo
                 await (engine.stream_call("Hi").response() if streamed else engine.chat_completion("Hi"))
         left = exchanges() - before
     assert left <= 1  # the loop keeps the last wake-up for a turn
+
+
+@pytest.mark.usefixtures("uncollected")
+async def test_neither_does_a_sink_that_raises(gateway: Gateway) -> None:
+    def sink(chunks: list[LLMResponseChunk]) -> None:
+        if chunks[-1].finish_reason:
+            raise LookupError("full")
+
+    before = exchanges()
+    async with ModelEngine("m", base_url=gateway.url, api_key=API_KEY) as engine:
+        for _ in range(5):
+            with contextlib.suppress(LookupError):
+                await engine.stream_call("Hi").pump(sink)
+        left = exchanges() - before
+    assert left <= 1
