@@ -63,6 +63,7 @@ REGIMES = (
 )
 
 
+BUFFERED = "asyncio.BufferedProtocol"
 ON_UVLOOP = ("async for", "pump()", "aiohttp, bytes", "aiohttp lines, orjson", "asyncio.Protocol")
 UNPACED = ("async for, core", "batches()", "text()")  # differ by the chunk, where a read costs far more
 
@@ -113,6 +114,9 @@ def ratios() -> list[Ratio]:
         row, base = f"Penstock {way}{loop}", f"{protocol}{loop}"
         found.append(Ratio(f"paced_{way}{loop}_to_protocol", row, base, "64 paced", "<= 1.6"))
         found.append(Ratio(f"paced_1000_{way}{loop}_to_protocol", row, base, "1,000 paced", "<= 1.6"))
+        if not loop:
+            found.append(Ratio(f"paced_{way}_to_buffered_protocol", row, BUFFERED, "64 paced"))
+            found.append(Ratio(f"paced_1000_{way}_to_buffered_protocol", row, BUFFERED, "1,000 paced"))
     found.append(Ratio("full_stack_to_core", ours, f"{ours}, core", ONE, "<= 1.05"))
     found.append(Ratio("batches_to_async_for", "Penstock batches()", ours, ONE))
     found.append(Ratio("pump_to_async_for", "Penstock pump()", ours, "64 paced"))

@@ -26,7 +26,8 @@ async def connect(url: str) -> Peer:
         "aiohttp, bytes": _by_read(session, url),
         "aiohttp lines, json": _by_line(session, url, json.loads),
         "aiohttp lines, orjson": _by_line(session, url, orjson.loads),
-        "asyncio.Protocol": _by_protocol(url),
+        "asyncio.Protocol": _by_protocol(url, _Splitter),
+        "asyncio.BufferedProtocol": _by_protocol(url, _BufferedSplitter),
     }
     parsers = {
         "orjson.loads": Parser(_by_payload(orjson.loads), text_of_objects, wants_payloads=True),
@@ -64,7 +65,7 @@ def _by_line(session: aiohttp.ClientSession, url: str, loads: Loads) -> Reader:
     return read
 
 
-def _by_protocol(url: str) -> Reader:
+def _by_protocol(url: str, splitter: type[_Splitter]) -> Reader:
     """Splits events, and no more: the floor of the event loop."""
     address = urlsplit(url)
     host, port = str(address.hostname), address.port or 80
@@ -74,7 +75,7 @@ def _by_protocol(url: str) -> Reader:
         head = f"POST {PATH} HTTP/1.0\r\ncontent-type: application/json\r\ncontent-length: {len(request)}\r\n\r\n"
         loop = asyncio.get_running_loop()
         ended = loop.create_future()
-        transport, _ = await loop.create_connection(lambda: _Splitter(take, ended), host, port)
+        transport, _ = await loop.create_connection(lambda: splitter(take, ended), host, port)
         try:
             transport.write(head.encode() + request)
             await ended
@@ -106,6 +107,18 @@ class _Splitter(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if not self._ended.done():
             self._ended.set_result(None)
+
+
+class _BufferedSplitter(_Splitter, asyncio.BufferedProtocol):
+    """The same, which reads into memory of its own."""
+
+    _memory = memoryview(bytearray(64 * 1024))
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._memory
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.data_received(bytes(self._memory[:nbytes]))
 
 
 def _caller(session: aiohttp.ClientSession, url: str) -> Caller:
