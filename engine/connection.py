@@ -124,10 +124,8 @@ class Body(aiohttp.StreamReader):
     begin_http_chunk_receiving = staticmethod(bool)  # type: ignore[assignment]  # does nothing, and is no Python
 
     def end_http_chunk_receiving(self) -> None:
-        buffer = self._buffer
-        if buffer and buffer[-1].endswith(b"\n\n"):  # the parser in Python tells before the line end after the chunk
-            self._protocol.chunks_end = self._cursor + self._size  # type: ignore[attr-defined]
-        if len(buffer) > _MOST_PIECES:
+        self._protocol.chunks_end = self._cursor + self._size  # type: ignore[attr-defined]
+        if len(self._buffer) > _MOST_PIECES:
             self._protocol.pause_reading()
 
 
@@ -172,10 +170,17 @@ class ConnectionProtocol(ResponseHandler):
         if (lane := self.lane) is not None and lane.take(data):
             return
         self.chunks_end = -1  # the parser may keep all of it, after it was paused
-        self.ends_event = data.endswith(b"\n\n\r\n")
         super().data_received(data)
+        self.ends_event = data.endswith(b"\n\n\r\n") and self._holds_event()
         if self.on_arrival is not None:
             self.on_arrival()
+
+    def _holds_event(self) -> bool:
+        """Whether the last piece of the body is the end of an event. With the line end of its chunk it is not: aiohttp's
+        parser in Python tells of the end of a chunk before that has come.
+        """
+        body = self._payload
+        return body is not None and bool(body._buffer) and body._buffer[-1].endswith(b"\n\n")
 
     def pause_writing(self) -> None:
         """More waits to be sent than the transport likes to hold."""
