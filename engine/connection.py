@@ -176,8 +176,9 @@ class ConnectionProtocol(ResponseHandler):
             self.on_arrival()
 
     def _holds_event(self) -> bool:
-        """Whether the last piece of the body is the end of an event. With the line end of its chunk it is not: aiohttp's
-        parser in Python tells of the end of a chunk before that has come.
+        """Whether the last piece of the body is the end of an event, and no line end after it.
+
+        aiohttp's parser in Python tells of the end of a chunk before the line end of the chunk has come.
         """
         body = self._payload
         return body is not None and bool(body._buffer) and body._buffer[-1].endswith(b"\n\n")
