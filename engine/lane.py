@@ -13,13 +13,12 @@ Both ways leave the same behind.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
-from functools import partial
 from json.decoder import scanstring  # type: ignore[attr-defined]
 from typing import TYPE_CHECKING, Any
 
 from .clock import Clock
+from .timers import Watchdog
 from .types import LLMResponseChunk, ReasoningChunk, TextChunk
 
 if TYPE_CHECKING:
@@ -39,7 +38,7 @@ class Lane:
     """What a read of a stream touches. The reply and the stream keep here what both ways change.
 
     Args:
-        loop: That of the connection.
+        watchdog: Has the loop and its clock.
         clock: That of the call.
 
     Attributes:
@@ -69,7 +68,7 @@ class Lane:
         "_is_text",
         "_last",
         "_longest",
-        "_new_future",
+        "_loop",
         "_start",
         "_tail",
         "_time",
@@ -102,10 +101,9 @@ class Lane:
     _extra: Any
     _under: Any
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, clock: Clock) -> None:
-        is_plain = type(loop).create_future is asyncio.BaseEventLoop.create_future
-        self._new_future = partial(asyncio.Future, loop=loop) if is_plain else loop.create_future
-        self._time = now_of(loop)
+    def __init__(self, watchdog: Watchdog, clock: Clock) -> None:
+        self._loop = watchdog.loop
+        self._time = watchdog.time
         self._clock = None if clock.monotonic is self._time else clock.monotonic  # `None`: one look serves for both
         self.is_open = False
         self.waiter: asyncio.Future[None] | None = None
@@ -143,7 +141,7 @@ class Lane:
         now = self._time()
         self.progress_mark += now - self.paused_at
         self.waiting_since = now
-        self.waiter = waiter = self._new_future()
+        self.waiter = waiter = asyncio.Future(loop=self._loop)  # not through the loop, which makes the same
         return waiter
 
     def wake(self) -> None:
@@ -234,8 +232,3 @@ class Lane:
             self.raised = error
         self.wake()
         return True
-
-
-def now_of(loop: asyncio.AbstractEventLoop) -> Callable[[], float]:
-    """The loop's clock, without the method around it where that adds nothing."""
-    return time.monotonic if type(loop).time is asyncio.BaseEventLoop.time else loop.time

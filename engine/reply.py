@@ -69,7 +69,7 @@ class TransportReply:
         max_body_bytes: int,
     ) -> None:
         self._loop = watchdog.loop
-        self.lane = Lane(watchdog.loop, exchange.context.clock)
+        self.lane = Lane(watchdog, exchange.context.clock)
         self._time = watchdog.time
         now = self._time()
         self._content = response.content
@@ -79,6 +79,7 @@ class TransportReply:
         self._is_over = False
         self._has_output = False
         self._deliver: Deliver | None = None  # whom what arrives is given to; `None` keeps it for `chunks`
+        self._is_listening = False
         self._is_arriving = False
         self._read_size = 0  # bytes of the last read
         self.attempt = attempt
@@ -255,6 +256,7 @@ class TransportReply:
     def _listen(self, body: Body, deliver: Deliver | None) -> asyncio.Future[None]:
         """Decode what arrives where it arrives, until the future is done."""
         self._deliver = deliver
+        self._is_listening = True
         body.listen(self._arrived)
         return self.lane.wait()
 
@@ -307,10 +309,12 @@ class TransportReply:
 
     def _stop_listening(self) -> None:
         """End the wait of whoever waits. What arrives from now on is kept."""
-        self._deliver = None
-        self.lane.wake()
-        if isinstance(self._content, Body):
-            self._content.detach(self._arrived, self.lane)
+        body = self._content
+        if self._is_listening and isinstance(body, Body):
+            self._is_listening = False
+            self._deliver = None
+            self.lane.wake()
+            body.detach(self._arrived, self.lane)
 
     async def _advance(self) -> None:
         """Read once from the stream, and decode what came."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import sys
+import time
 from collections.abc import Callable
 from itertools import count
 from types import TracebackType
@@ -52,11 +53,16 @@ class Watch:
 
 
 class Watchdog:
-    """Asks watches when they are due, with a single timer of the loop."""
+    """Asks watches when they are due, with a single timer of the loop.
+
+    Attributes:
+        time: The loop's clock.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self.time = loop.time
+        # Without the method around it where that adds nothing: it is wanted for each read.
+        self.time = time.monotonic if type(loop).time is asyncio.BaseEventLoop.time else loop.time
         self._heap: list[tuple[float, int, Watch]] = []
         self._tie = count()  # watches do not compare
         self._handle: asyncio.TimerHandle | None = None
