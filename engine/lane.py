@@ -141,7 +141,8 @@ class Lane:
         now = self._time()
         self.progress_mark += now - self.paused_at
         self.waiting_since = now
-        self.waiter = waiter = asyncio.Future(loop=self._loop)  # not through the loop, which makes the same
+        waiter: asyncio.Future[None] = asyncio.Future(loop=self._loop)  # not through the loop, which makes the same
+        self.waiter = waiter
         return waiter
 
     def wake(self) -> None:

@@ -313,6 +313,7 @@ class TransportReply:
         if self._is_listening and isinstance(body, Body):
             self._is_listening = False
             self._deliver = None
+            self.lane.close()
             self.lane.wake()
             body.detach(self._arrived, self.lane)
 
