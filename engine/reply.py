@@ -53,7 +53,7 @@ class TransportReply:
         attempt: The ledger's entry, which is ended with the answer.
         linger: Takes over connections whose stream has had its terminal mark.
         watchdog: Looks at the clocks.
-        replies: Those that are open; it stands there until it is over.
+        replies: Those that are open and can be ended from outside; it stands there until it is over.
         max_body_bytes: Bound on a unary body, decompressed.
     """
 
@@ -97,7 +97,9 @@ class TransportReply:
         self._watch: Watch | None = None
         if not self._content.is_eof():  # else everything has come: there is nothing to wait for
             self._begin_watch(watchdog, now)
-        replies.add(self)
+        self._is_listed = exchange.context.stream or self._watch is not None
+        if self._is_listed:
+            replies.add(self)
 
     def _begin_watch(self, watchdog: Watchdog, now: float) -> None:
         timeouts, is_stream = self._exchange.context.timeouts, self._exchange.context.stream
@@ -137,12 +139,14 @@ class TransportReply:
 
     def release(self) -> None:
         """Give the connection back, or close it when the body is not at its end."""
-        if not self._is_over:
-            self._end()
-            if getattr(self._response, "_writer", None) is None:
-                self._response.release()
-            else:  # it has answered before it had the whole request; aiohttp may keep such a connection
-                self._response.close()
+        if self._is_over:
+            return
+        self._end()
+        if getattr(self._response, "_writer", None) is not None:
+            # It has answered before it had the whole request; aiohttp may keep such a connection.
+            self._response.close()
+        elif not self._response.closed:  # else aiohttp has given it back at the end of the body
+            self._response.release()
 
     def abandon_soon(self) -> None:
         """As `release`, from wherever the garbage collector runs."""
@@ -502,9 +506,10 @@ class TransportReply:
         self._is_over = True
         if self._watch is not None:
             self._watch.stop()
+        if self._is_listed:
+            self._replies.discard(self)
         self.lane.close()
         self._stop_listening()
-        self._replies.discard(self)
         self.attempt.ended = self._exchange.context.clock.monotonic()
         callbacks, self._close_callbacks = self._close_callbacks, []
         for callback in callbacks:

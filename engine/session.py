@@ -95,8 +95,11 @@ class OwnSession:
     async def send(self, exchange: Exchange) -> ClientResponse:
         timeouts, body, headers = exchange.context.timeouts, exchange.body, exchange.headers
         timeout = _own_timeout(timeouts.connect, timeouts.write)
-        is_plain = body is not None and len(body) <= AT_ONCE_BYTES and not any(name in headers for name in _FRAMING)
-        if is_plain and self._is_known and (connection := await self.connector.idle(exchange.url)) is not None:
+        is_plain = self._is_known and body is not None and len(body) <= AT_ONCE_BYTES
+        for name in _FRAMING:
+            if name in headers:
+                is_plain = False
+        if is_plain and (connection := await self.connector.idle(exchange.url)) is not None:
             return await self._straight_on(connection, exchange, timeout)
         return await _whole_way(self._session, exchange, timeout)
 
