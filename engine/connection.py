@@ -8,6 +8,7 @@ must not do.
 * A request that the peer does not read waits for ever.
 * Where the chunks of a body lie is written down for each chunk, for `readchunk()`, which nobody here calls.
 * Bytes that arrive can wake a task, and nothing cheaper than a task.
+* Each read takes 256 KiB from the system, for the hundred bytes of a token.
 """
 
 from __future__ import annotations
@@ -181,7 +182,7 @@ class ConnectionProtocol(ResponseHandler):
         aiohttp's parser in Python tells of the end of a chunk before the line end of the chunk has come.
         """
         body = self._payload
-        return body is not None and bool(body._buffer) and body._buffer[-1].endswith(b"\n\n")
+        return type(body) is Body and bool(body._buffer) and body._buffer[-1].endswith(b"\n\n")
 
     def pause_writing(self) -> None:
         """More waits to be sent than the transport likes to hold."""

@@ -254,7 +254,8 @@ class TransportReply:
         return pushed
 
     def pause(self) -> None:
-        self.lane.sink = None
+        lane = self.lane
+        lane.sink = lane.held = lane.raised = None
         self._stop_listening()
 
     def _listen(self, body: Body, deliver: Deliver | None) -> asyncio.Future[None]:
