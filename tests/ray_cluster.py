@@ -54,6 +54,21 @@ class TwoNodes:
         """Take a node away, with all that is on it. It says so: one that is killed Ray misses after half a minute."""
         self._cluster.remove_node(node, allow_graceful=True)
 
+    def until_free(self, cpus: float) -> None:
+        """Wait until so many CPU are free: those of actors that were ended are so a little later."""
+        was_initialized = self._ray.is_initialized()
+        if not was_initialized:
+            self._ray.init(address=self.address, log_to_driver=False, logging_level="ERROR")
+        try:
+            for _ in range(600):
+                if self._ray.available_resources().get("CPU", 0) >= cpus:
+                    return
+                time.sleep(0.05)
+            raise AssertionError(f"{self._ray.available_resources()} is all that is free")
+        finally:
+            if not was_initialized:
+                self._ray.shutdown()
+
     def stop(self) -> None:
         if self._ray.is_initialized():
             self._ray.shutdown()

@@ -155,6 +155,7 @@ async def test_without_room_it_says_so_in_time(nodes: TwoNodes, gateway: Gateway
 
 
 async def test_as_many_workers_as_there_is_room_for(nodes: TwoNodes, gateway: Gateway) -> None:
+    nodes.until_free(4)
     async with bench_at(nodes, gateway, workers="auto") as bench:
         assert len(bench) == 4
         record = await bench.run_stage(Stage(Closed(4), Until(requests=8)))
