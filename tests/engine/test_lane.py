@@ -205,7 +205,8 @@ async def outcome(url: str, reader: str) -> tuple[Any, ...]:
         summary, partial = stream.summary, stream.partial
         taken = stream._reply.lane.chunks if stream._reply is not None else 0
     told = (type(error), error.message, error.phase) if error is not None else None
-    facts = (summary.verdict, summary.chunks, summary.bytes, summary.finish_reason, summary.usage)
+    received = summary.bytes if error is None else None  # after a failure it is how much came with the read that had it
+    facts = (summary.verdict, summary.chunks, received, summary.finish_reason, summary.usage)
     said = (partial.content, partial.reasoning, partial.request_id, partial.provider_metadata)
     return chunks, told, facts, said, taken
 
