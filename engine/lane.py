@@ -145,18 +145,15 @@ class Lane:
         self.waiter = waiter
         return waiter
 
-    def wake(self) -> None:
-        """End the wait."""
+    def wake(self, error: Exception | None = None) -> None:
+        """End the wait, with an exception where there is one."""
         waiter, self.waiter = self.waiter, None
         self.waiting_since = None
-        if waiter is not None and not waiter.done():
+        if waiter is None or waiter.done():
+            return
+        if error is None:
             waiter.set_result(None)
-
-    def fail(self, error: Exception) -> None:
-        """End the wait with an exception."""
-        waiter, self.waiter = self.waiter, None
-        self.waiting_since = None
-        if waiter is not None and not waiter.done():
+        else:
             waiter.set_exception(error)
 
     def give(self, chunks: list[LLMResponseChunk]) -> bool:
@@ -192,6 +189,7 @@ class Lane:
         ):
             return False
         try:
+            # As `SingleEvent.read`, and not by it: it is one more object and one more call for each event.
             text = str(data[at + self._start : self._end], "utf-8")  # with the closing quote
             string, end = scanstring(text, 0, True)
             if (tail := self._tail) is not None:

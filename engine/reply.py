@@ -300,7 +300,7 @@ class TransportReply:
             elif body.exception() is not None:
                 lane.wake()
         except Exception as error:
-            lane.fail(error)
+            lane.wake(error)
             self._break_off(error)
         finally:
             self._is_arriving = False
